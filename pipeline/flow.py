@@ -1,0 +1,67 @@
+"""The Prefect flow that trains both networks at once: `python -m pipeline.flow`.
+
+Each task runs `python -m pipeline.train <key>` in a process of its own; then both histories make
+artifacts/metrics.json and artifacts/losses.png.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from prefect import flow, task
+
+from pipeline.artifacts import KEYS, LOSSES, METRICS, ROOT, history_path, write_whole
+from pipeline.figure import draw_losses
+from pipeline.history import read_history
+from pipeline.params import load_params
+
+
+def was_killed(_task: Any, _run: Any, state: Any) -> bool:
+    """Tell a trainer that a signal ended, worth another try, from one that gave up."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, subprocess.CalledProcessError) and error.returncode < 0
+
+
+@task(task_run_name="train {key}", retries=2, retry_condition_fn=was_killed)
+def train_network(key: str) -> None:
+    """Train one network in a process of its own."""
+    subprocess.run([sys.executable, "-m", "pipeline.train", key], cwd=ROOT, check=True)
+
+
+@task
+def compare_networks() -> None:
+    """Write the last epoch of both networks as metrics and both loss curves as a picture."""
+    histories = {key: read_history(history_path(key)) for key in KEYS}
+    metrics = {
+        key: {
+            "train_loss": history[-1].train_loss,
+            "test_loss": history[-1].test_loss,
+            "test_accuracy": history[-1].test_accuracy,
+        }
+        for key, history in histories.items()
+    }
+    write_whole(METRICS, json.dumps(metrics, indent=2).encode())
+    write_whole(LOSSES, draw_losses(histories))
+
+
+@flow(name="train")
+def train_networks() -> None:
+    """Train both networks at the same time, then compare them."""
+    trained = [train_network.submit(key) for key in KEYS]
+    compare_networks(wait_for=trained)
+
+
+def main() -> None:
+    """Run the flow once; Prefect starts a server of its own unless PREFECT_API_URL names one."""
+    try:
+        load_params()
+        train_networks()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except subprocess.CalledProcessError:
+        sys.exit("error: training stopped, see above")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Records both trainings in MLflow: `python -m pipeline.tracking`. All that knows MLflow.
+
+Reads what the train stage wrote and makes one run a network, whole or not at all. The same weights
+are the same run: recording them again changes nothing, so this can be run as often as one likes.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from itertools import accumulate
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from ruamel.yaml import YAML
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.artifacts import KEYS, LOSSES, PROJECT, ROOT
+from pipeline.artifacts import history_path, require, sha256, weights_path
+from pipeline.history import read_history
+from pipeline.params import load_params
+
+EXPERIMENT = "mnist-batchnorm"
+DATABASE = PROJECT / "mlflow.db"
+
+
+def tracking_uri() -> str:
+    """Return MLFLOW_TRACKING_URI, or else the address of the project's own SQLite store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+
+
+def open_experiment(client: MlflowClient) -> str:
+    """Return the experiment's id, making the experiment where there is none."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment:
+        return experiment.experiment_id
+    own = "MLFLOW_TRACKING_URI" not in os.environ
+    location = (PROJECT / "mlartifacts").as_uri() if own else None  # a server knows its own place
+    return client.create_experiment(EXPERIMENT, artifact_location=location)
+
+
+def record_run(client: MlflowClient, experiment_id: str, key: str) -> str:
+    """Return the id of the run that made the network's weights, recording it if need be."""
+    digest = sha256(require(weights_path(key), "train"))
+    for run in client.search_runs([experiment_id], f"tags.`weights.sha256` = '{digest}'"):
+        if run.info.status == "FINISHED":
+            return run.info.run_id
+        client.delete_run(run.info.run_id)  # its recording was cut short
+
+    history_file = require(history_path(key), "train")
+    history = read_history(history_file)
+    start = history_file.stat().st_mtime - sum(row.seconds for row in history)
+    start, *ends = accumulate((row.seconds for row in history), initial=start)
+    run = client.create_run(experiment_id, _milliseconds(start), _tags(digest), run_name=key)
+    run_id = run.info.run_id
+    metrics = [
+        Metric(name, getattr(row, name), _milliseconds(end), row.epoch)
+        for row, end in zip(history, ends, strict=True)
+        for name in ("train_loss", "test_loss", "test_accuracy", "seconds")
+    ]
+    params = {"network": key, **load_params().train.model_dump()}
+    client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+    for i in range(0, len(metrics), 1000):  # a batch holds at most 1000
+        client.log_batch(run_id, metrics[i : i + 1000])
+    client.log_artifact(run_id, str(require(LOSSES, "train")))
+    client.set_terminated(run_id, end_time=_milliseconds(ends[-1]))
+    return run_id
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _tags(weights_sha256: str) -> dict[str, str]:
+    data = YAML(typ="safe").load(ROOT / "data.dvc")
+    changes = _git("status", "--porcelain", "--", ":/", ":!dvc.lock")  # the lock follows the run
+    return {
+        "weights.sha256": weights_sha256,
+        "data.md5": data["outs"][0]["md5"],
+        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
+        "git.dirty": str(bool(changes)).lower(),
+    }
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def main() -> None:
+    """Record both networks and say where to look."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
+    try:
+        client = MlflowClient(tracking_uri())
+        experiment_id = open_experiment(client)
+        for key in KEYS:
+            print(f"{key}: MLflow run {record_run(client, experiment_id, key)}")
+    except (MlflowException, SQLAlchemyError) as error:
+        sys.exit(
+            f"error: MLflow at {tracking_uri()} did not take the runs: {error}\n"
+            "Nothing is lost: run `python -m pipeline.tracking` when it is back"
+        )
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        sys.exit(f"error: {error}")
+    print(f"compare them with `make ui`; the store is {tracking_uri()}")
+
+
+if __name__ == "__main__":
+    main()
