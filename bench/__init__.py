@@ -1,0 +1,1 @@
+"""Speed, measured beside named peers and limits, each ratio in one run."""

@@ -1,0 +1,1 @@
+"""Answers the Open Inference Protocol with the exported network; needs neither torch nor mlflow."""

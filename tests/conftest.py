@@ -1,0 +1,96 @@
+"""What the tests share: a small data set, trained networks and a copy of the project."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import BatchNormMLP
+from pipeline.artifacts import ROOT
+from pipeline.data import Mnist
+from pipeline.export import to_onnx
+from pipeline.params import TrainParams
+from pipeline.train import train
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def small_mnist() -> Mnist:
+    """640 training and 320 test images of ten blurred patterns: learnt in a few epochs."""
+    random = np.random.default_rng(0)
+    patterns = random.integers(0, 256, (10, 28, 28))
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = random.integers(0, 10, count)
+        noise = random.normal(0, 60, (count, 28, 28))
+        return np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8), labels
+
+    return Mnist(*draw(640), *draw(320))
+
+
+@pytest.fixture
+def train_params() -> TrainParams:
+    return TrainParams(epochs=2, batch_size=64, lr=0.01, seed=0, device="cpu")
+
+
+@pytest.fixture
+def network(small_mnist: Mnist, train_params: TrainParams) -> BatchNormMLP:
+    """A batch-normalised network after two epochs, in eval mode."""
+    torch.manual_seed(0)
+    network = BatchNormMLP()
+    list(train(network, small_mnist, train_params))
+    return network.eval()
+
+
+@pytest.fixture
+def model(network: BatchNormMLP, tmp_path: Path) -> Path:
+    """The network's ONNX file."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(to_onnx(network).SerializeToString(deterministic=True))
+    return path
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed copy of the project with MNIST in place, one epoch a training."""
+    folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.check_output(listing, cwd=ROOT, text=True).splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "data", folder / "data")
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 10", "epochs: 1"))
+    for command in (
+        "git init -q -b main",
+        "git config user.name tests",
+        "git config user.email tests@example.invalid",
+        "git add .",
+        "git commit -q -m project",
+        "dvc commit -q data.dvc",
+    ):
+        subprocess.run(command.split(), cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(project: Path) -> Run:
+    """Run a shell command in the copy and return it with its output; it must succeed."""
+
+    def run(command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=project, env=clean, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout}"
+        return done
+
+    return run

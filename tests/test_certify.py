@@ -1,0 +1,94 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import BatchNormMLP
+from pipeline import export
+from pipeline.certify import certify, compare
+from pipeline.data import Mnist
+from pipeline.params import CertifyParams
+from pipeline.train import normalise
+
+PARAMS = CertifyParams(max_abs_difference=1e-4, request_size=100)
+LABELS = np.array([0, 1])
+EXPECTED = np.array([[2.0, 1.0], [1.0, 2.0]], np.float32)
+
+
+def test_the_deployed_network_passes_in_every_leg(
+    network: BatchNormMLP, model: Path, small_mnist: Mnist
+) -> None:
+    images, labels = small_mnist.test_images, small_mnist.test_labels
+    certificate = certify(network, model, images, labels, PARAMS)
+    assert certificate["passed"]
+    assert certificate["images"] == 320
+    assert set(certificate["flipped"]) == {"file", "optimised_file", "server"}
+    assert set(certificate["accuracy"].values()) == {certificate["accuracy"]["pytorch"]}
+    assert 0 < certificate["max_abs_difference"]["server"] < 1e-4
+
+
+def batch_statistics(network: BatchNormMLP, images: np.ndarray) -> None:
+    """Those of the images at hand, as an export in train mode would use."""
+    x = normalise(images).flatten(1)
+    z = network.fc1(x)
+    network.bn1.running_mean, network.bn1.running_var = z.mean(0), z.var(0, correction=0)
+
+
+def wrong_eps(network: BatchNormMLP, _images: np.ndarray) -> None:
+    network.bn1.eps = 1e-2
+
+
+def transposed_weight(network: BatchNormMLP, _images: np.ndarray) -> None:
+    square = network.fc2.weight[:, :64]
+    square.copy_(square.T.clone())
+
+
+@pytest.mark.parametrize("break_it", [batch_statistics, wrong_eps, transposed_weight])
+def test_a_wrong_export_fails_in_every_leg(
+    network: BatchNormMLP,
+    small_mnist: Mnist,
+    tmp_path: Path,
+    break_it: Callable[[BatchNormMLP, np.ndarray], None],
+) -> None:
+    broken = BatchNormMLP().eval()
+    broken.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        break_it(broken, small_mnist.test_images[:64])
+    fails_in_every_leg(network, broken, small_mnist, tmp_path)
+
+
+def test_an_export_without_normalisation_fails_in_every_leg(
+    network: BatchNormMLP, small_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "fold_normalisation", lambda weight, bias: (weight, bias))
+    fails_in_every_leg(network, network, small_mnist, tmp_path)
+
+
+def fails_in_every_leg(
+    network: BatchNormMLP, broken: BatchNormMLP, mnist: Mnist, folder: Path
+) -> None:
+    model = folder / "broken.onnx"
+    model.write_bytes(export.to_onnx(broken).SerializeToString())
+    certificate = certify(network, model, mnist.test_images, mnist.test_labels, PARAMS)
+    assert not certificate["passed"]
+    assert min(certificate["max_abs_difference"].values()) > PARAMS.max_abs_difference
+
+
+def test_one_flipped_answer_fails_however_small_the_difference() -> None:
+    near = np.array([[1.0, 1.00001], [1.0, 2.0]], np.float32)
+    certificate = compare(near[:, ::-1].copy(), {"file": near}, LABELS, limit=10.0)
+    assert certificate["flipped"] == {"file": 2}
+    assert not certificate["passed"]
+
+
+def test_a_difference_over_the_limit_fails_without_a_flip() -> None:
+    certificate = compare(EXPECTED, {"file": EXPECTED + np.float32(0.01)}, LABELS, limit=1e-4)
+    assert certificate["flipped"] == {"file": 0}
+    assert not certificate["passed"]
+
+
+def test_an_answer_that_is_not_a_number_fails() -> None:
+    certificate = compare(EXPECTED, {"file": EXPECTED * np.float32("nan")}, LABELS, limit=1e-4)
+    assert not certificate["passed"]

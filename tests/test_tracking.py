@@ -1,0 +1,94 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import tracking
+from pipeline.artifacts import KEYS
+from pipeline.history import Epoch, write_history
+
+HISTORY = [Epoch(1, 1.0, 0.5, 0.9, 2.0), Epoch(2, 0.5, 0.25, 0.95, 2.0)]
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A store of its own, and artifacts of two trainings to record in it."""
+    monkeypatch.setattr(tracking, "PROJECT", tmp_path)
+    monkeypatch.setattr(tracking, "LOSSES", tmp_path / "losses.png")
+    monkeypatch.setattr(tracking, "weights_path", lambda key: tmp_path / key)
+    monkeypatch.setattr(tracking, "history_path", lambda key: tmp_path / f"{key}.csv")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "losses.png").write_bytes(b"a picture")
+    for key in KEYS:
+        (tmp_path / key).write_bytes(key.encode())
+        write_history(tmp_path / f"{key}.csv", HISTORY)
+    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def record(client: MlflowClient, key: str) -> str:
+    return tracking.record_run(client, tracking.open_experiment(client), key)
+
+
+def test_a_run_holds_every_epoch_every_parameter_and_the_picture(client: MlflowClient) -> None:
+    run = client.get_run(record(client, "simple_mlp"))
+    assert run.info.run_name == "simple_mlp"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["lr"] == "0.01"
+    for name in ("train_loss", "test_loss", "test_accuracy"):
+        metrics = client.get_metric_history(run.info.run_id, name)
+        assert [(m.step, m.value) for m in metrics] == [
+            (row.epoch, getattr(row, name)) for row in HISTORY
+        ]
+    assert metrics[1].timestamp - metrics[0].timestamp == 2000
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["losses.png"]
+
+
+def test_a_run_says_which_data_code_and_weights_it_is_of(client: MlflowClient) -> None:
+    tags = client.get_run(record(client, "simple_mlp")).data.tags
+    assert tags["data.md5"] == "126198369362df7c54984cf13f63be96.dir"
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert tags["git.dirty"] in ("true", "false")
+    assert tags["weights.sha256"] == hashlib.sha256(b"simple_mlp").hexdigest()
+
+
+def test_both_networks_share_one_experiment(client: MlflowClient) -> None:
+    runs = [client.get_run(record(client, key)) for key in KEYS]
+    assert {client.get_experiment(run.info.experiment_id).name for run in runs} == {
+        "mnist-batchnorm"
+    }
+
+
+def test_the_same_weights_are_the_same_run(client: MlflowClient) -> None:
+    assert record(client, "simple_mlp") == record(client, "simple_mlp")
+
+
+def test_a_recording_that_was_cut_short_is_made_again(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "log_artifact", fail)
+        with pytest.raises(OSError, match="disk full"):
+            record(client, "simple_mlp")
+    whole = record(client, "simple_mlp")
+    runs = client.search_runs([tracking.open_experiment(client)])
+    assert [run.info.run_id for run in runs] == [whole]
+
+
+def test_more_epochs_than_one_batch_holds(client: MlflowClient, tmp_path: Path) -> None:
+    history = [Epoch(i, 1 / i, 1 / i, 0.9, 0.5) for i in range(1, 602)]
+    write_history(tmp_path / "simple_mlp.csv", history)
+    run_id = record(client, "simple_mlp")
+    assert len(client.get_metric_history(run_id, "train_loss")) == 601
+
+
+def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
+    with pytest.raises(SystemExit, match=r"run `python -m pipeline\.tracking` when it is back"):
+        tracking.main()
