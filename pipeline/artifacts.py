@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# `dvc exp run --temp` works in a copy of the project below its .dvc/tmp; what outlives a run
-# (MLflow's store, Prefect's history) belongs to the project itself.
+# `dvc exp run --temp` works in a copy of the project below its .dvc/tmp; what all runs share
+# (the data, MLflow's store) lies in the project itself.
 PROJECT = next((path.parent for path in ROOT.parents if path.name == ".dvc"), ROOT)
 
 ARTIFACTS = ROOT / "artifacts"

