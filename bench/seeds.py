@@ -54,7 +54,7 @@ def main() -> None:
         done = list(tqdm(pool.map(train_losses, jobs), "trainings", len(jobs), disable=None))
 
     print("| epoch | " + " | ".join(f"{key}, source | ours | distance" for key in KEYS) + " |")
-    print("| ---" * (1 + 3 * len(KEYS)) + " |")
+    print("| --- " * (1 + 3 * len(KEYS)) + "|")
     distances = []
     for epoch in range(1, 11):
         cells = [str(epoch)]
