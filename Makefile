@@ -11,11 +11,11 @@ INSTALLED := .venv/installed.lock
 .PHONY: repro data test check serve ui bench lock
 
 repro: data ## Run every stage that is stale.
-	dvc --wait-for-lock repro
+	python -m pipeline.wait dvc --wait-for-lock repro
 
 data: $(INSTALLED) ## Bring MNIST into data/ and into DVC's cache.
 	python -m pipeline.data
-	dvc --wait-for-lock commit --quiet data.dvc
+	python -m pipeline.wait dvc --wait-for-lock commit --quiet data.dvc
 
 test: data ## Run the tests.
 	pytest
