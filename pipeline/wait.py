@@ -24,7 +24,7 @@ def holders(rwlock: Path) -> set[int]:
         held = json.loads(rwlock.read_text())
     except (FileNotFoundError, json.JSONDecodeError):  # the latter: killed while it was written
         return set()
-    entries = chain(held["write"].values(), *held["read"].values())
+    entries = chain(held.get("write", {}).values(), *held.get("read", {}).values())
     return {entry["pid"] for entry in entries if is_dvc(entry["pid"])}
 
 
