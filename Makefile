@@ -11,6 +11,7 @@ INSTALLED := .venv/installed.lock
 .PHONY: repro data test check serve ui bench lock
 
 repro: data ## Run every stage that is stale.
+	python -m pipeline.params
 	python -m pipeline.wait dvc --wait-for-lock repro
 
 data: $(INSTALLED) ## Bring MNIST into data/ and into DVC's cache.
@@ -29,7 +30,7 @@ serve: $(INSTALLED) ## Answer at http://127.0.0.1:8080.
 	python -m serve
 
 ui: $(INSTALLED) ## Show every run in MLflow at http://127.0.0.1:5000.
-	mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 bench: data ## Time training beside its peers, and set the losses beside the source document's.
 	python -m bench.training

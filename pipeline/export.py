@@ -1,20 +1,23 @@
 """Exports the batch-normalised network to ONNX for inference: `python -m pipeline.export`.
 
-Reads artifacts/batchnorm_mlp/weights.safetensors, writes model.onnx beside it: raw bytes in, no
-batch normalisation left. The same weights give the same file, byte for byte.
+Reads artifacts/batchnorm_mlp/weights.safetensors and the accuracy in artifacts/metrics.json; writes
+model.onnx beside the weights: raw bytes in, no batch normalisation left. The same weights give the
+same file, byte for byte.
 """
 
+import copy
+import json
 import sys
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from safetensors.torch import load_file
 from torch import nn
 
 from models import BatchNormMLP
-from pipeline.artifacts import MODEL, require, weights_path, write_whole
+from pipeline.artifacts import METRICS, MODEL, require, weights_path, write_whole
 
 # The whole deployed network; the folded weights and biases are added as initializers.
 GRAPH = """
@@ -75,10 +78,11 @@ def fold(network: BatchNormMLP) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def to_onnx(network: BatchNormMLP) -> onnx.ModelProto:
+def to_onnx(network: BatchNormMLP, test_accuracy: float) -> onnx.ModelProto:
     """Return the folded network as one self-contained model.
 
-    It takes `images` (N, 28, 28) uint8, and gives `logits` and `probabilities` (N, 10) float32.
+    It takes `images` (N, 28, 28) uint8, and gives `logits` and `probabilities` (N, 10) float32. Its
+    metadata tell a server what to watch and how to test itself.
 
     Raises:
         ValueError: the network is in train mode.
@@ -87,8 +91,27 @@ def to_onnx(network: BatchNormMLP) -> onnx.ModelProto:
     for number, (weight, bias) in enumerate(fold(network), start=1):
         for name, values in ((f"weight{number}", weight), (f"bias{number}", bias)):
             model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+    helper.set_model_props(model, metadata(network, test_accuracy))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def metadata(network: BatchNormMLP, test_accuracy: float) -> dict[str, str]:
+    """Return what a server needs beside the graph, each as JSON.
+
+    unit_mean, unit_std: over the training images, of each unit of the first layer after batch
+    normalisation, (128,). self_test: grey levels of evenly grey images, and their logits.
+    """
+    greys = [0, 128, 255]
+    images = torch.tensor(greys).double()[:, None, None].expand(-1, 28, 28)
+    with torch.inference_mode():
+        logits = copy.deepcopy(network).double()(images / 127.5 - 1)
+    return {
+        "unit_mean": json.dumps(network.bn1.bias.tolist()),
+        "unit_std": json.dumps(network.bn1.weight.abs().tolist()),
+        "test_accuracy": json.dumps(test_accuracy),
+        "self_test": json.dumps({"images": greys, "logits": logits.tolist()}),
+    }
 
 
 def _float64(tensor: torch.Tensor | None) -> np.ndarray:
@@ -99,7 +122,9 @@ def _float64(tensor: torch.Tensor | None) -> np.ndarray:
 def main() -> None:
     """Export the trained network."""
     try:
-        content = to_onnx(load_network()).SerializeToString(deterministic=True)
+        metrics = json.loads(require(METRICS, "train").read_text())
+        model = to_onnx(load_network(), metrics["batchnorm_mlp"]["test_accuracy"])
+        content = model.SerializeToString(deterministic=True)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     write_whole(MODEL, content)

@@ -1,5 +1,9 @@
-"""Reads params.yaml into frozen models, checked once: the only place that knows what is allowed."""
+"""Reads params.yaml into frozen models: what is allowed stands here alone.
 
+`python -m pipeline.params` checks the file before a stage runs.
+"""
+
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +36,7 @@ class CertifyParams(Section):
     """What the deployed network may differ by."""
 
     max_abs_difference: Positive
-    request_size: int = Field(ge=1, le=10_000)
+    request_size: int = Field(ge=1, le=1024)  # what the server takes at once
 
 
 class Params(Section):
@@ -75,3 +79,15 @@ def _describe(detail: Any) -> str:
         return f"{name} {problem}"
     allowed = detail["msg"].replace("Input should be", "must be")
     return f"{name} {allowed}, got {detail['input']!r}"
+
+
+def main() -> None:
+    """Check params.yaml."""
+    try:
+        load_params()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

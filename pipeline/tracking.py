@@ -13,7 +13,6 @@ from itertools import accumulate
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
-from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.artifacts import (
@@ -26,6 +25,7 @@ from pipeline.artifacts import (
     sha256,
     weights_path,
 )
+from pipeline.data import PIN
 from pipeline.history import read_history
 from pipeline.params import load_params
 
@@ -53,6 +53,8 @@ def open_experiment(client: MlflowClient) -> str:
     """Return the experiment's id, making the experiment where there is none."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment:
+        if experiment.lifecycle_stage == "deleted":  # in the UI: its name stays taken
+            client.restore_experiment(experiment.experiment_id)
         return experiment.experiment_id
     if tracking_uri() == OWN_STORE:
         return client.create_experiment(EXPERIMENT, (PROJECT / "mlartifacts").as_uri())
@@ -92,11 +94,10 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _tags(weights_sha256: str) -> dict[str, str]:
-    data = YAML(typ="safe").load(ROOT / "data.dvc")
     changes = _git("status", "--porcelain", "--", ":/", ":!dvc.lock")  # the lock follows the run
     return {
         "weights.sha256": weights_sha256,
-        "data.md5": data["outs"][0]["md5"],
+        "data.md5": PIN,
         "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
         "git.dirty": str(bool(changes)).lower(),
     }

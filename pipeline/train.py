@@ -54,7 +54,8 @@ def train(network: nn.Module, mnist: Mnist, params: TrainParams) -> Iterator[Epo
 
     Raises:
         ValueError: the last batch of an epoch would be a single image.
-        FloatingPointError: a batch's loss is not finite; the message says at which step.
+        FloatingPointError: a batch's loss is not finite, the message says at which step; or a
+            weight or running statistic is not finite after an epoch.
     """
     if len(mnist.train_images) % params.batch_size == 1:
         raise ValueError(
@@ -74,6 +75,8 @@ def train(network: nn.Module, mnist: Mnist, params: TrainParams) -> Iterator[Epo
         losses = train_epoch(network, x, labels, params, order)
         check_finite(losses, epoch)
         test_loss, test_accuracy = evaluate(network, test_x, test_labels)
+        if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+            raise FloatingPointError(f"weights are not finite after epoch {epoch}: lower train.lr")
         seconds = time.perf_counter() - start
         yield Epoch(epoch, losses.double().mean().item(), test_loss, test_accuracy, seconds)
 

@@ -1,35 +1,99 @@
-"""Serves the exported network by HTTP: `python -m serve`."""
+"""Serves the exported network by HTTP: `python -m serve`.
+
+SIGTERM stops it once all it holds is answered; SIGHUP swaps in the model anew without losing a
+request. SERVE_TOKEN, if set, is the bearer token that every request must have.
+"""
 
 import argparse
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
-from serve.app import create_app
+from serve.app import App
 from serve.engine import Engine
+from serve.model import resolve
+from serve.workers import run_workers
 
+log = logging.getLogger("serve")
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "artifacts" / "batchnorm_mlp" / "model.onnx"
 
 
-def main() -> None:
-    """Load the model, then answer until told to stop."""
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's options."""
     parser = argparse.ArgumentParser(
         prog="python -m serve",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="an ONNX file")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=8080, help="the port to listen on")
-    arguments = parser.parse_args()
+    add = parser.add_argument
+    add("--model", default=str(DEFAULT_MODEL), help="an ONNX file, or models:/NAME@ALIAS in MLflow")
+    add("--host", default="127.0.0.1", help="the address to listen on")
+    add("--port", type=int, default=8080, help="the port to listen on")
+    add("--workers", type=int, default=1, help="processes to share the work, at most the cores")
+    add("--poll", type=float, metavar="SECONDS", help="look for another model this often")
+    add("--log-requests", action="store_true", help="log a line of JSON for each inference")
+    return parser.parse_args()
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """End with an error if the options cannot be; warn if anybody may ask."""
+    cores = os.cpu_count() or 1
+    if not 1 <= arguments.workers <= cores:
+        sys.exit(f"error: --workers must be from 1 to {cores}, the cores, got {arguments.workers}")
+    if arguments.poll is not None and not arguments.poll > 0:
+        sys.exit(f"error: --poll must be more than 0 seconds, got {arguments.poll}")
+    local = arguments.host == "localhost" or ipaddress.ip_address(arguments.host).is_loopback
+    if not local and not os.environ.get("SERVE_TOKEN"):
+        log.warning("anybody who reaches %s may ask: set SERVE_TOKEN", arguments.host)
+
+
+def serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
+    """Answer on a bound socket until SIGTERM or SIGINT, then finish what has begun."""
+    configure_log()
+    load = partial(load_engine, arguments.model)
+    app = App(load, os.environ.get("SERVE_TOKEN"), arguments.log_requests, arguments.poll)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    # uvicorn raises the signal again when it is done: to have been told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    gc.freeze()  # what is loaded stays: no need to look through it again and again
+    server.run(sockets=[listener])
+
+
+def load_engine(model: str) -> Engine:
+    """Return the engine of what --model names now."""
+    return Engine(resolve(model))
+
+
+def configure_log() -> None:
+    """Log to standard error, each line with its time."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+
+
+def main() -> None:
+    """Check the model, then answer until told to stop."""
+    configure_log()
+    arguments = parse_arguments()
     try:
-        engine = Engine(arguments.model)
-    except (FileNotFoundError, ValueError) as error:
+        check(arguments)
+        engine = load_engine(arguments.model)
+        listener = socket.create_server((arguments.host, arguments.port), backlog=2048)
+    except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"error: {error}")
-    address = f"http://{arguments.host}:{arguments.port}/v2"
+    address = f"http://{arguments.host}:{listener.getsockname()[1]}"
     print(f"{engine.name} version {engine.version} at {address}", flush=True)
-    uvicorn.run(create_app(engine), host=arguments.host, port=arguments.port, log_level="warning")
+    if arguments.workers == 1:
+        serve(arguments, listener)
+    else:
+        run_workers(arguments.workers, partial(serve, arguments, listener))
 
 
 if __name__ == "__main__":

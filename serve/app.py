@@ -1,81 +1,166 @@
-"""The HTTP side: routes, limits, and errors as {"error": "…"}. What they say is protocol.py's."""
+"""The HTTP side: which path leads where, who may ask, and errors as {"error": "…"}."""
 
-from http import HTTPStatus
-from typing import Annotated, Any
+import asyncio
+import hmac
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from serve import protocol
+from serve import infer, protocol
+from serve.batching import Batcher
 from serve.engine import Engine
+from serve.infer import Message, Receive, Send
+from serve.schema import Error, InferenceRequest, InferenceResponse
 
-MAX_BODY_BYTES = 16 * 2**20  # about 5,000 images as JSON
+PAGE = Path(__file__).parent / "page"
+OPEN_PATHS = {"/", "/style.css", "/page.js", "/v2/health/live", "/v2/health/ready"}
+log = logging.getLogger("serve")
 
 
-def create_app(engine: Engine) -> FastAPI:
-    """Return the server of one model."""
-    app = FastAPI(title="mnist-batchnorm", version=protocol.VERSION)
-    app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _bad_request)
-    app.add_exception_handler(protocol.RequestError, _bad_request)
-    app.add_exception_handler(Exception, _server_error)
+class App:
+    """An ASGI application: inference goes straight to infer.py, all else to FastAPI.
 
-    def known_model(name: str, version: str = engine.version) -> None:
-        if name != engine.name:
-            raise HTTPException(404, f"there is no model {name!r}, only {engine.name!r}")
-        if version != engine.version:
-            raise HTTPException(404, f"there is no version {version!r}, only {engine.version!r}")
+    load: gives the model that is to be served, at the start and at each SIGHUP.
+    token: what a request must bear, if anything; the page and the health routes are open.
+    log_requests: whether each inference is logged.
+    poll_s: how often `load` is asked for another model beside the SIGHUPs, if at all.
+    """
 
-    @app.get("/v2")
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        token: str | None = None,
+        log_requests: bool = False,
+        poll_s: float | None = None,
+    ) -> None:
+        self.batcher = Batcher(load())
+        self.rest = create_rest(self)
+        self.poll_s = poll_s
+        self._load = load
+        self._bearer = f"Bearer {token}".encode() if token else None
+        self._infer = infer.respond_and_log if log_requests else infer.respond
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            if self._bearer and not self._may_ask(scope):
+                error = JSONResponse({"error": "a bearer token is needed"}, 401)
+                error.headers["www-authenticate"] = "Bearer"
+                await error(scope, receive, send)
+                return
+            if scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"]):
+                await self._infer(self.batcher, scope, receive, send)
+                return
+        await self.rest(scope, receive, send)
+
+    def _may_ask(self, scope: Message) -> bool:
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        assert self._bearer
+        return scope["path"] in OPEN_PATHS or hmac.compare_digest(given, self._bearer)
+
+    async def reload(self) -> None:
+        """Swap in the model that `load` gives now; keep the old one if it is no good."""
+        try:
+            engine = await asyncio.to_thread(self._load)
+        except (OSError, ValueError) as error:
+            log.error("kept version %s: %s", self.batcher.engine.version, error)
+            return
+        if engine.version != self.batcher.engine.version:
+            log.info("version %s → %s", self.batcher.engine.version, engine.version)
+            self.batcher.swap(engine)
+
+    async def watch(self) -> None:
+        """Swap in other models as they come, at SIGHUP and every `poll_s` seconds."""
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), self.poll_s)
+            asked.clear()
+            await self.reload()
+
+
+def create_rest(app: App) -> FastAPI:
+    """Return all routes, of which App answers inference itself."""
+
+    @asynccontextmanager
+    async def lifespan(_rest: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(app.watch())
+        yield
+        watching.cancel()
+
+    rest = FastAPI(title="mnist-batchnorm", version=protocol.VERSION, lifespan=lifespan)
+    rest.add_exception_handler(StarletteHTTPException, _http_error)
+    rest.add_exception_handler(RequestValidationError, _bad_request)
+    rest.add_exception_handler(Exception, _server_error)
+    batcher = app.batcher
+    unknown: dict[int | str, dict[str, Any]] = {404: {"model": Error}}
+
+    @rest.get("/v2")
     async def server_metadata() -> dict[str, Any]:
         return protocol.SERVER_METADATA
 
-    @app.get("/v2/health/live")
-    async def live() -> dict[str, bool]:
-        return {"live": True}
+    # The protocol's text and KServe differ in which of the two words each body has: both have both.
+    @rest.get("/v2/health/live")
+    @rest.get("/v2/health/ready")
+    async def health() -> dict[str, bool]:
+        return {"live": True, "ready": True}
 
-    @app.get("/v2/health/ready")
-    async def ready() -> dict[str, bool]:
-        return {"ready": True}
+    @rest.get("/v2/models/{name}", responses=unknown)
+    @rest.get("/v2/models/{name}/versions/{version}", responses=unknown)
+    async def model_metadata(name: str, version: str | None = None) -> dict[str, Any]:
+        check_model(name, version)
+        engine = batcher.engine
+        return protocol.model_metadata(engine.name, engine.version, engine.metadata)
 
-    @app.get("/v2/models/{name}", dependencies=[Depends(known_model)])
-    @app.get("/v2/models/{name}/versions/{version}", dependencies=[Depends(known_model)])
-    async def model_metadata() -> dict[str, Any]:
-        return protocol.model_metadata(engine.name, engine.version)
+    @rest.get("/v2/models/{name}/ready", responses=unknown)
+    @rest.get("/v2/models/{name}/versions/{version}/ready", responses=unknown)
+    async def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
+        check_model(name, version)
+        return {"name": name, "ready": True}
 
-    @app.get("/v2/models/{name}/ready", dependencies=[Depends(known_model)])
-    @app.get("/v2/models/{name}/versions/{version}/ready", dependencies=[Depends(known_model)])
-    async def model_ready() -> dict[str, Any]:
-        return {"name": engine.name, "ready": True}
+    infer_errors = unknown | {status: {"model": Error} for status in (400, 408, 413, 500, 503, 504)}
 
-    @app.post("/v2/models/{name}/infer", dependencies=[Depends(known_model)])
-    @app.post("/v2/models/{name}/versions/{version}/infer", dependencies=[Depends(known_model)])
-    async def infer(body: Annotated[bytes, Depends(read_body)]) -> Response:
-        content = await run_in_threadpool(answer, engine, body)
-        return Response(content, media_type="application/json")
+    @rest.post("/v2/models/{name}/infer", responses=infer_errors)
+    @rest.post("/v2/models/{name}/versions/{version}/infer", responses=infer_errors)
+    async def inference(
+        name: str, body: InferenceRequest, version: str | None = None
+    ) -> InferenceResponse:
+        """Classify images."""
+        # App has answered before FastAPI sees the request: this is here for /docs.
+        raise NotImplementedError
 
-    return app
+    @rest.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        return Response(batcher.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
+    @rest.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html")
 
-async def read_body(request: Request) -> bytes:
-    """Read the body, giving up with 413 as soon as it is too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"a body may have {MAX_BODY_BYTES} bytes: send fewer images")
-    return bytes(body)
+    @rest.get("/style.css", include_in_schema=False)
+    async def style() -> Response:
+        return FileResponse(PAGE / "style.css")
 
+    @rest.get("/page.js", include_in_schema=False)
+    async def script() -> Response:
+        return FileResponse(PAGE / "page.js")
 
-def answer(engine: Engine, body: bytes) -> bytes:
-    """Turn the body of a request into the body of its response."""
-    request = protocol.decode_request(body)
-    return protocol.encode_response(
-        engine.name, engine.version, request, engine.infer(request.images)
-    )
+    def check_model(name: str, version: str | None) -> None:
+        try:
+            infer.check_model(batcher.engine, name, version)
+        except infer.HTTPError as error:
+            raise HTTPException(error.status, str(error)) from error
+
+    return rest
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
@@ -84,8 +169,8 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 
 async def _bad_request(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+    return JSONResponse({"error": str(error)}, 400)
 
 
 async def _server_error(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "internal error, see the log"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return JSONResponse({"error": "internal error, see the log"}, 500)

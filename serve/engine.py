@@ -1,10 +1,16 @@
 """Runs the exported network with ONNX Runtime: arrays in, arrays out. Knows nothing of HTTP."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+
+OUTPUTS = ["logits", "probabilities"]
+# Sums over a batch of the first layer's units and of their squares, for drift.py.
+MOMENTS = {"unit_sum": "ReduceSum", "unit_square_sum": "ReduceSumSquare"}
 
 
 class Engine:
@@ -12,14 +18,15 @@ class Engine:
 
     name: the network's name, as the file gives it.
     version: the first 12 digits of the file's SHA-256, so that an answer says which bytes gave it.
+    metadata: what export wrote into the file.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        """Load the file.
+        """Load the file and let it pass its own self-test.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is not a model that ONNX Runtime can run on images.
+            ValueError: ONNX Runtime cannot run it, its tensors are not ours, or it fails the test.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
@@ -27,16 +34,57 @@ class Engine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # the default is the host's cores, not ours
         try:
-            self._session = ort.InferenceSession(content, options, ["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises a type of its own for each cause
+            model = onnx.load_from_string(content)
+            watched = with_moments(model).SerializeToString()
+            self._session = ort.InferenceSession(watched, options, ["CPUExecutionProvider"])
+        except Exception as error:  # protobuf and ONNX Runtime raise a type for each cause
             raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
         tensors = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
-        if tensors != [("images", "tensor(uint8)", [28, 28])]:
-            raise ValueError(f"{path} must take images uint8 [-1, 28, 28], but takes {tensors}")
-        self.name: str = self._session.get_modelmeta().graph_name
+        self._outputs = [node.name for node in self._session.get_outputs()]
+        if tensors != [("images", "tensor(uint8)", [28, 28])] or self._outputs[:2] != OUTPUTS:
+            raise ValueError(
+                f"{path} must take images uint8 [-1, 28, 28] and give {OUTPUTS}, "
+                f"but takes {tensors} and gives {self._outputs}"
+            )
+        self.name: str = model.graph.name
         self.version = hashlib.sha256(content).hexdigest()[:12]
+        self.metadata = {entry.key: entry.value for entry in model.metadata_props}
+        self.self_test()
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return logits and probabilities, (N, 10) float32, for images (N, 28, 28) uint8."""
-        names = [node.name for node in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {"images": images}), strict=True))
+        """Return the tensors for images (N, 28, 28) uint8.
+
+        logits, probabilities: (N, 10) float32; unit_sum, unit_square_sum: (128,) float32, over N.
+        """
+        values = self._session.run(self._outputs, {"images": images})
+        return dict(zip(self._outputs, values, strict=True))
+
+    def self_test(self) -> None:
+        """Answer the images that export stored with its own answers.
+
+        Raises:
+            ValueError: there is no test in the file, or an answer is another.
+        """
+        try:
+            test = json.loads(self.metadata["self_test"])
+            images = np.array(test["images"], np.uint8).repeat(28 * 28).reshape(-1, 28, 28)
+            expected = np.array(test["logits"])
+            difference = np.abs(self.infer(images)["logits"] - expected).max()
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the model has no self-test that can be run: {error}") from error
+        if not difference <= 1e-3:
+            raise ValueError(f"the model fails its self-test: logits differ by {difference}")
+
+
+def with_moments(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with `MOMENTS` of its tensor `z1` (N, units) as further outputs."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    axes = onnx.numpy_helper.from_array(np.array([0]), "batch_axis")
+    watched.graph.initializer.append(axes)
+    for name, operator in MOMENTS.items():
+        node = onnx.helper.make_node(operator, ["z1", axes.name], [name], keepdims=0)
+        watched.graph.node.append(node)
+        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None])
+        watched.graph.output.append(output)
+    return watched

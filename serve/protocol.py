@@ -1,59 +1,72 @@
-"""The Open Inference Protocol's JSON: bytes ↔ arrays. Knows nothing of HTTP or ONNX.
+"""The Open Inference Protocol: bytes ↔ arrays. Knows nothing of HTTP servers or ONNX.
 
-Source: Open Inference Protocol, REST,
+Tensors come and go as JSON or, as Triton's binary tensor data extension has it, as raw bytes behind
+the JSON. Sources: Open Inference Protocol, REST,
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+and https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
 VERSION = "0.1.0"
-SERVER_METADATA = {"name": "mnist-batchnorm", "version": VERSION, "extensions": []}
+SERVER_METADATA = {
+    "name": "mnist-batchnorm",
+    "version": VERSION,
+    "extensions": ["binary_tensor_data"],
+}
 INPUT = {"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}
 OUTPUTS = [
     {"name": "logits", "datatype": "FP32", "shape": [-1, 10]},
     {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
 ]
+OUTPUT_NAMES = ("logits", "probabilities")
+PIXELS = 28 * 28
+MAX_IMAGES = 1024  # in one request
 
 
 class RequestError(ValueError):
     """A request that cannot be answered; its message is for whoever sent it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class InferRequest:
-    """images: (N, 28, 28) uint8, N at least 1; outputs: the names to answer with, in order."""
+    """images: (N, 28, 28) uint8, 1 to MAX_IMAGES of them; outputs: name → whether as raw bytes."""
 
-    images: np.ndarray
-    outputs: list[str]
     id: str | None
+    images: np.ndarray
+    outputs: dict[str, bool]
 
 
-def model_metadata(name: str, version: str) -> dict[str, Any]:
+def model_metadata(name: str, version: str, metadata: dict[str, str]) -> dict[str, Any]:
     """Return what GET /v2/models/{name} answers."""
     return {
         "name": name,
         "versions": [version],
-        "platform": "onnx_onnxv1",
+        "platform": "onnxruntime_onnx",
         "inputs": [INPUT],
         "outputs": OUTPUTS,
+        "parameters": {"test_accuracy": metadata["test_accuracy"]},
     }
 
 
-def decode_request(body: bytes) -> InferRequest:
-    """Read an inference request.
+def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
+    """Read an inference request: `json_length` bytes of JSON, or all, then raw tensors.
 
     Raises:
         RequestError: it is not JSON, or not a request for this model's tensors.
     """
+    end = len(body) if json_length is None else json_length
+    _expect(0 <= end <= len(body), f"the JSON has {end} bytes, but the body {len(body)}")
     try:
-        request = orjson.loads(body)
+        request = orjson.loads(memoryview(body)[:end])
     except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON: {error}") from error
-    _expect(isinstance(request, dict), "the body must be a JSON object")
+        raise RequestError(f"the request is not JSON: {error}") from error
+    _expect(isinstance(request, dict), "the request must be a JSON object")
     identity = request.get("id")
     _expect(identity is None or isinstance(identity, str), f"id must be a string, got {identity!r}")
     inputs = request.get("inputs")
@@ -61,28 +74,30 @@ def decode_request(body: bytes) -> InferRequest:
         isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict),
         "inputs must be a list of one tensor, named 'images'",
     )
-    return InferRequest(
-        images=_decode_images(inputs[0]), outputs=_decode_outputs(request), id=identity
-    )
+    return InferRequest(identity, _decode_images(inputs[0], body[end:]), _decode_outputs(request))
 
 
 def encode_response(
     name: str, version: str, request: InferRequest, tensors: dict[str, np.ndarray]
-) -> bytes:
-    """Write an inference response with the outputs that were asked for, data flat."""
+) -> tuple[bytes, int | None]:
+    """Return the body with the outputs that were asked for, and the length of its JSON if raw
+    tensors follow it."""
     response: dict[str, Any] = {"model_name": name, "model_version": version}
     if request.id is not None:
         response["id"] = request.id
-    response["outputs"] = [
-        {
-            "name": output,
-            "datatype": "FP32",
-            "shape": tensors[output].shape,
-            "data": tensors[output].ravel(),
-        }
-        for output in request.outputs
-    ]
-    return orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    outputs, raw = [], []
+    for output, as_bytes in request.outputs.items():
+        values = tensors[output]
+        tensor: dict[str, Any] = {"name": output, "datatype": "FP32", "shape": values.shape}
+        if as_bytes:
+            tensor["parameters"] = {"binary_data_size": values.nbytes}
+            raw.append(values.astype("<f4", copy=False).tobytes())
+        else:
+            tensor["data"] = values.ravel()
+        outputs.append(tensor)
+    response["outputs"] = outputs
+    head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (head + b"".join(raw), len(head)) if raw else (head, None)
 
 
 def _expect(condition: bool, message: str) -> None:
@@ -90,41 +105,69 @@ def _expect(condition: bool, message: str) -> None:
         raise RequestError(message)
 
 
-def _decode_images(tensor: dict[str, Any]) -> np.ndarray:
-    for field in ("name", "datatype", "shape", "data"):
-        _expect(field in tensor, f"the input tensor has no {field}")
-    name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
+def _decode_images(tensor: dict[str, Any], raw: bytes) -> np.ndarray:
+    name, datatype = tensor.get("name"), tensor.get("datatype")
+    shape: Any = tensor.get("shape")
     _expect(name == INPUT["name"], f"the input must be named 'images', got {name!r}")
     _expect(datatype == INPUT["datatype"], f"images must have datatype UINT8, got {datatype!r}")
     _expect(
-        isinstance(shape, list) and len(shape) == 3 and shape[1:] == [28, 28]
-        and type(shape[0]) is int and shape[0] >= 1,
-        f"images must have shape [N, 28, 28] with N at least 1, got {shape!r}",
+        isinstance(shape, list) and all(type(size) is int for size in shape)
+        and shape[1:] == [28, 28] and 1 <= shape[0] <= MAX_IMAGES,
+        f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {shape!r}",
     )  # fmt: skip
+    count = shape[0] * PIXELS
+    size = _parameters(tensor).get("binary_data_size")
+    if size is None:
+        _expect("data" in tensor, "images has neither data nor binary_data_size")
+        raw = _decode_data(tensor["data"], shape)
+    else:
+        _expect(
+            type(size) is int and size == len(raw) and "data" not in tensor,
+            f"images has binary_data_size {size!r}, but {len(raw)} bytes follow the JSON",
+        )
+    _expect(len(raw) == count, f"images of shape {shape} needs {count} numbers, got {len(raw)}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _decode_data(data: Any, shape: list[int]) -> bytes:
+    _expect(isinstance(data, list), f"data must be a list, got {type(data).__name__}")
+    if data and isinstance(data[0], list):
+        data = _flatten(_flatten([data], shape[0]), shape[1])
+        data = _flatten(data, shape[2])
     try:
-        values = np.asarray(tensor["data"])
-    except ValueError as error:
-        raise RequestError("images has rows of different lengths in data") from error
-    _expect(
-        values.shape == tuple(shape) or values.shape == (shape[0] * 784,),
-        f"images has shape {shape}, but data of shape {list(values.shape)}: "
-        f"send {shape[0] * 784} numbers, flat or nested",
-    )
-    _expect(
-        values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255,
-        "images must hold whole numbers from 0 to 255",
-    )
-    return values.astype(np.uint8).reshape(shape)
+        return bytes(data)
+    except (TypeError, ValueError) as error:
+        raise RequestError("images must hold whole numbers from 0 to 255") from error
 
 
-def _decode_outputs(request: dict[str, Any]) -> list[str]:
-    known = [str(output["name"]) for output in OUTPUTS]
-    wanted = request.get("outputs") or [{"name": name} for name in known]
+def _flatten(lists: list[Any], size: int) -> list[Any]:
+    _expect(
+        all(isinstance(inner, list) and len(inner) == size for inner in lists),
+        "data must be flat, or nested as shape says",
+    )
+    return list(chain.from_iterable(lists))
+
+
+def _decode_outputs(request: dict[str, Any]) -> dict[str, bool]:
+    all_as_bytes = _parameters(request).get("binary_data_output") is True
+    wanted = request.get("outputs")
+    if wanted is None or wanted == []:
+        return dict.fromkeys(OUTPUT_NAMES, all_as_bytes)
     _expect(
         isinstance(wanted, list) and all(isinstance(output, dict) for output in wanted),
         "outputs must be a list of objects with a name",
     )
-    names = [output.get("name") for output in wanted]
-    for name in names:
-        _expect(name in known, f"there is no output {name!r}: ask for {' or '.join(known)}")
-    return names
+    outputs = {}
+    for output in wanted:
+        name = output.get("name")
+        _expect(
+            name in OUTPUT_NAMES, f"there is no output {name!r}: ask for logits or probabilities"
+        )
+        outputs[name] = _parameters(output).get("binary_data", all_as_bytes) is True
+    return outputs
+
+
+def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    parameters = holder.get("parameters", {})
+    _expect(isinstance(parameters, dict), f"parameters must be an object, got {parameters!r}")
+    return parameters

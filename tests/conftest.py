@@ -3,15 +3,17 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
 from models import BatchNormMLP
 from pipeline.artifacts import ROOT
+from pipeline.certify import running_server
 from pipeline.data import Mnist
 from pipeline.export import to_onnx
 from pipeline.params import TrainParams
@@ -52,8 +54,15 @@ def network(small_mnist: Mnist, train_params: TrainParams) -> BatchNormMLP:
 def model(network: BatchNormMLP, tmp_path: Path) -> Path:
     """The network's ONNX file."""
     path = tmp_path / "model.onnx"
-    path.write_bytes(to_onnx(network).SerializeToString(deterministic=True))
+    path.write_bytes(to_onnx(network, 0.9).SerializeToString(deterministic=True))
     return path
+
+
+@pytest.fixture
+def server(model: Path) -> Iterator[httpx.Client]:
+    """A client of the real server of that file."""
+    with running_server(model) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

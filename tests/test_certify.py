@@ -7,7 +7,7 @@ import torch
 
 from models import BatchNormMLP
 from pipeline import export
-from pipeline.certify import certify, compare
+from pipeline.certify import certify, compare, file_logits, pytorch_logits
 from pipeline.data import Mnist
 from pipeline.params import CertifyParams
 from pipeline.train import normalise
@@ -59,18 +59,24 @@ def test_a_wrong_export_fails_in_every_leg(
     fails_in_every_leg(network, broken, small_mnist, tmp_path)
 
 
-def test_an_export_without_normalisation_fails_in_every_leg(
+def test_an_export_without_normalisation_fails_and_is_not_even_served(
     network: BatchNormMLP, small_mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "fold_normalisation", lambda weight, bias: (weight, bias))
-    fails_in_every_leg(network, network, small_mnist, tmp_path)
+    model = tmp_path / "broken.onnx"
+    model.write_bytes(export.to_onnx(network, 0.9).SerializeToString())
+    images, labels = small_mnist.test_images, small_mnist.test_labels
+    legs = {"file": file_logits(model, images, optimise=False)}
+    assert not compare(pytorch_logits(network, images), legs, labels, limit=1e-4)["passed"]
+    with pytest.raises(RuntimeError, match="the server stopped"):
+        certify(network, model, images, labels, PARAMS)
 
 
 def fails_in_every_leg(
     network: BatchNormMLP, broken: BatchNormMLP, mnist: Mnist, folder: Path
 ) -> None:
     model = folder / "broken.onnx"
-    model.write_bytes(export.to_onnx(broken).SerializeToString())
+    model.write_bytes(export.to_onnx(broken, 0.9).SerializeToString())
     certificate = certify(network, model, mnist.test_images, mnist.test_labels, PARAMS)
     assert not certificate["passed"]
     assert min(certificate["max_abs_difference"].values()) > PARAMS.max_abs_difference

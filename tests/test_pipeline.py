@@ -91,6 +91,9 @@ def test_an_experiment_in_a_copy_lands_in_the_same_store_and_reruns_everything(
     output = run("dvc exp run --temp -S train.lr=0.05").stdout
     assert stages_run(output) == STAGES
     assert runs(project) == {key: ["0.01", "0.05"] for key in KEYS}
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    changed = client.search_runs(["1"], "params.lr = '0.05'")
+    assert {run.data.tags["git.dirty"] for run in changed} == {"true"}
     assert "0.05" in run("dvc exp show --csv").stdout
     assert run("dvc metrics diff $(dvc exp list --name-only) HEAD").stdout
 
@@ -148,8 +151,9 @@ def test_killed_at_any_moment_the_next_repro_ends_as_if_nothing_had_been(
         ["dvc", "repro", "--force"], cwd=project, start_new_session=True, stdout=subprocess.DEVNULL
     )
     time.sleep(delay_s)
+    assert killed.poll() is None
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    run("dvc repro")
+    assert stages_run(run("python -m pipeline.wait dvc repro").stdout) == STAGES
     assert [sha256(project / file) for file in files] == expected
     assert runs(project) == recorded

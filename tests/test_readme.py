@@ -39,8 +39,8 @@ def running(command: str, project: Path) -> Iterator[None]:
     """Run one of the README's servers until it is asked what the caller wants to ask."""
     port = int(SERVERS[command].split(":")[2].split("/")[0])
     with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            pytest.skip(f"port {port} is taken: stop what listens there")
+        free = probe.connect_ex(("127.0.0.1", port)) != 0
+        assert free, f"port {port} is taken: stop what listens there"
     server = subprocess.Popen(
         command.split(), cwd=project, start_new_session=True, stdout=subprocess.DEVNULL
     )

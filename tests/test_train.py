@@ -88,6 +88,15 @@ def test_a_loss_that_is_not_finite_stops_at_its_epoch_and_step(
         list(train(initial_network("simple_mlp", 0), small_mnist, params))
 
 
+def test_weights_that_are_not_finite_stop_the_training(
+    small_mnist: Mnist, train_params: TrainParams
+) -> None:
+    network = initial_network("batchnorm_mlp", 0)
+    network.bn1.running_var.fill_(float("inf"))  # which no training loss shows
+    with pytest.raises(FloatingPointError, match="not finite after epoch 1"):
+        list(train(network, small_mnist, train_params))
+
+
 def test_a_last_batch_of_one_image_is_an_error(
     small_mnist: Mnist, train_params: TrainParams
 ) -> None:

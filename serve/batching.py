@@ -1,0 +1,82 @@
+"""Runs the requests that wait as one batch. Knows nothing of HTTP.
+
+A lone request never waits for company: what has arrived by the event loop's next turn is a batch.
+"""
+
+import asyncio
+from collections import deque
+
+import numpy as np
+
+from serve.engine import OUTPUTS, Engine
+from serve.metrics import Metrics
+
+Answer = tuple[Engine, dict[str, np.ndarray]]
+
+
+class OverloadError(Exception):
+    """As many images wait as may: the caller should come again later."""
+
+
+class Batcher:
+    """Answers requests in batches with the engine of the moment.
+
+    engine: the one of the moment; a batch runs with one from its start to its end.
+    metrics: told of every batch.
+    max_waiting: images that may wait, past which `infer` raises `OverloadError`.
+    max_batch: images at most in a batch of several requests.
+    """
+
+    def __init__(self, engine: Engine, max_waiting: int = 4096, max_batch: int = 256) -> None:
+        self.engine = engine
+        self.metrics = Metrics(engine)
+        self.waiting = 0  # images
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._queue: deque[tuple[np.ndarray, asyncio.Future[Answer]]] = deque()
+
+    def swap(self, engine: Engine) -> None:
+        """Run the batches from now on with another engine."""
+        self.engine = engine
+        self.metrics.set_engine(engine)
+
+    def infer(self, images: np.ndarray) -> asyncio.Future[Answer]:
+        """Return what will be the engine that answered and its tensors for images (N, 28, 28).
+
+        Raises:
+            OverloadError: too many images wait.
+        """
+        if self.waiting + len(images) > self._max_waiting:
+            raise OverloadError
+        loop = asyncio.get_running_loop()
+        if not self._queue:
+            loop.call_soon(self._run_batch)
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self._queue.append((images, answer))
+        self.waiting += len(images)
+        return answer
+
+    def _run_batch(self) -> None:
+        batch = [self._queue.popleft()]
+        size = len(batch[0][0])
+        while self._queue and size + len(self._queue[0][0]) <= self._max_batch:
+            batch.append(self._queue.popleft())
+            size += len(batch[-1][0])
+        self.waiting -= size
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._run_batch)
+        engine = self.engine
+        try:
+            tensors = engine.infer(np.concatenate([images for images, _ in batch]))
+        except Exception as error:  # of whatever kind: each caller must learn of it
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        self.metrics.observe_batch(tensors, self.waiting)
+        start = 0
+        for images, answer in batch:
+            end = start + len(images)
+            if not answer.done():  # its caller may have gone
+                answer.set_result((engine, {name: tensors[name][start:end] for name in OUTPUTS}))
+            start = end

@@ -1,0 +1,153 @@
+"""The hot path: one inference request, from ASGI's messages to ASGI's messages.
+
+It stands before FastAPI because routing and validation there cost more than the network does.
+"""
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from serve import protocol
+from serve.batching import Batcher, OverloadError
+from serve.engine import Engine
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+MAX_BODY_BYTES = 4 * 2**20  # protocol.MAX_IMAGES images as JSON
+READ_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
+
+log = logging.getLogger("serve")
+
+
+class HTTPError(Exception):
+    """An answer other than 200: its status and one sentence for whoever asked."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def respond(batcher: Batcher, scope: Message, receive: Receive, send: Send) -> int:
+    """Answer one POST to a path that `PATH` matches, and return the status."""
+    start = time.perf_counter()
+    status = 200
+    try:
+        body, headers = await answer(batcher, scope, receive)
+    except HTTPError as error:
+        status, body = error.status, orjson.dumps({"error": str(error)})
+        headers = [(b"content-type", b"application/json")]
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
+    except Exception:
+        log.exception("an inference failed")
+        status, body = 500, b'{"error":"internal error, see the log"}'
+        headers = [(b"content-type", b"application/json")]
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    batcher.metrics.observe_request(status, time.perf_counter() - start)
+    return status
+
+
+async def respond_and_log(batcher: Batcher, scope: Message, receive: Receive, send: Send) -> None:
+    """Do as `respond`, echo or make up the request's X-Request-ID, and log one line of JSON."""
+    start = time.perf_counter()
+    given = dict(scope["headers"]).get(b"x-request-id")
+    request_id = given or uuid.uuid4().hex.encode()
+
+    async def send_with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"].append((b"x-request-id", request_id))
+        await send(message)
+
+    status = await respond(batcher, scope, receive, send_with_id)
+    line = {
+        "request_id": request_id.decode("latin-1"),
+        "path": scope["path"],
+        "status": status,
+        "latency_ms": round((time.perf_counter() - start) * 1000, 3),
+        "model_version": batcher.engine.version,
+    }
+    log.info(orjson.dumps(line).decode())
+
+
+async def answer(batcher: Batcher, scope: Message, receive: Receive) -> tuple[bytes, Headers]:
+    """Return the body of the response and the headers that describe it.
+
+    Raises:
+        HTTPError: there is no such model (404), the request is wrong (400), too large (413) or too
+            slow (408), or the server is overloaded (503), too slow (504) or broken (500).
+    """
+    match = PATH.fullmatch(scope["path"])
+    assert match
+    check_model(batcher.engine, *match.groups())
+    json_length = read_headers(scope["headers"])
+    body = await read_body(receive)
+    try:
+        request = protocol.decode_request(body, json_length)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            engine, tensors = await batcher.infer(request.images)
+    except protocol.RequestError as error:
+        raise HTTPError(400, str(error)) from error
+    except OverloadError as error:
+        raise HTTPError(503, "too many requests wait: try again in a second") from error
+    except TimeoutError as error:
+        raise HTTPError(504, f"no answer within {ANSWER_TIMEOUT_S} s") from error
+    content, json_length = protocol.encode_response(engine.name, engine.version, request, tensors)
+    if json_length is None:
+        return content, [(b"content-type", b"application/json")]
+    length = (b"inference-header-content-length", b"%d" % json_length)
+    return content, [(b"content-type", b"application/octet-stream"), length]
+
+
+def check_model(engine: Engine, name: str, version: str | None) -> None:
+    """Raise HTTPError 404 unless these name the model and the version that are served."""
+    if name != engine.name:
+        raise HTTPError(404, f"there is no model {name!r}, only {engine.name!r}")
+    if version not in (None, engine.version):
+        raise HTTPError(404, f"there is no version {version!r}, only {engine.version!r}")
+
+
+def read_headers(headers: Headers) -> int | None:
+    """Return the length of the JSON before raw tensors, None if the body is all JSON."""
+    length = None
+    for name, value in headers:
+        if name == b"inference-header-content-length":
+            if not value.isdigit() or len(value) > 18:
+                raise HTTPError(400, "Inference-Header-Content-Length must be a whole number")
+            length = int(value)
+        elif name == b"content-encoding" and value != b"identity":
+            raise HTTPError(400, "compressed bodies are not read: send them as they are")
+    return length
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body; give up as soon as it is too large or comes too slowly."""
+    message = await receive()
+    if not message.get("more_body") and len(message.get("body", b"")) <= MAX_BODY_BYTES:
+        return message.get("body", b"")  # all in one piece, as almost always
+    body = bytearray()
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise HTTPError(400, "the client has gone")
+                body += message["body"]
+                if len(body) > MAX_BODY_BYTES:
+                    raise HTTPError(413, f"a body may have {MAX_BODY_BYTES} bytes: send less")
+                if not message["more_body"]:
+                    return bytes(body)
+                message = await receive()
+    except TimeoutError as error:
+        raise HTTPError(408, f"the body took more than {READ_TIMEOUT_S} s") from error

@@ -1,0 +1,91 @@
+"""What the server tells Prometheus about itself, at /metrics, also over several workers."""
+
+import os
+
+import numpy as np
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from serve.drift import DriftWindow
+from serve.engine import Engine
+
+LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+
+
+class Metrics:
+    """The server's counters, histograms and gauges, in a registry of their own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self._requests = Counter(
+            "inference_requests", "Inference requests by HTTP status", ["status"], registry=registry
+        )
+        self._latency = Histogram(
+            "inference_latency_seconds", "From the request's arrival to its answer",
+            buckets=LATENCIES_S, registry=registry,
+        )  # fmt: skip
+        self._batch = Histogram(
+            "inference_batch_images", "Images that were run together",
+            buckets=BATCH_SIZES, registry=registry,
+        )  # fmt: skip
+        self._waiting = Gauge(
+            "inference_waiting_images", "Images that wait to be run",
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        classes = Counter(
+            "inference_predictions", "Images by predicted class", ["digit"], registry=registry
+        )
+        self._predictions = [classes.labels(str(digit)) for digit in range(10)]
+        self._drift = Gauge(
+            "inference_drift_score", "Distance of the last window's images from the training's",
+            registry=registry, multiprocess_mode="mostrecent",
+        )  # fmt: skip
+        self._model = Gauge(
+            "inference_model_info", "1 for the version that is served", ["name", "version"],
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self._engine: Engine | None = None
+        self.set_engine(engine)
+        self._by_status = {status: self._requests.labels(str(status)) for status in (200, 400, 503)}
+
+    def observe_request(self, status: int, latency_s: float) -> None:
+        """Count one answered inference request."""
+        counter = self._by_status.get(status) or self._requests.labels(str(status))
+        counter.inc()
+        self._latency.observe(latency_s)
+
+    def observe_batch(self, tensors: dict[str, np.ndarray], waiting: int) -> None:
+        """Count one batch by what the engine said of it, and add it to the drift's window."""
+        logits = tensors["logits"]
+        self._batch.observe(len(logits))
+        if self._window.add(len(logits), tensors["unit_sum"], tensors["unit_square_sum"]):
+            self._drift.set(self._window.score)
+        self._waiting.set(waiting)
+        for digit, count in enumerate(np.bincount(logits.argmax(axis=1), minlength=10).tolist()):
+            if count:
+                self._predictions[digit].inc(count)
+
+    def set_engine(self, engine: Engine) -> None:
+        """Show which version is served, and begin a new window against its training."""
+        if self._engine:
+            self._model.labels(self._engine.name, self._engine.version).set(0)
+        self._model.labels(engine.name, engine.version).set(1)
+        self._engine = engine
+        self._window = DriftWindow(engine.metadata)
+        self._drift.set(self._window.score)
+
+    def exposition(self) -> bytes:
+        """Return all of it, of all workers if there are several, in Prometheus's text format."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)
+        return generate_latest(together)

@@ -1,0 +1,89 @@
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data import Mnist
+from serve.batching import Batcher, OverloadError
+from serve.engine import Engine
+
+
+class Watched(Engine):
+    """An engine that notes the size of each batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.sizes: list[int] = []
+        super().__init__(path)
+        self.sizes.clear()  # those of the self-test
+
+    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.sizes.append(len(images))
+        return super().infer(images)
+
+
+def test_requests_that_wait_are_one_batch_and_each_gets_its_own_answer(
+    model: Path, small_mnist: Mnist
+) -> None:
+    engine = Watched(model)
+    requests = np.split(small_mnist.test_images[:12], [1, 3, 6])
+
+    async def ask_all() -> list[np.ndarray]:
+        batcher = Batcher(engine)
+        answers = await asyncio.gather(*(batcher.infer(images) for images in requests))
+        return [tensors["logits"] for _, tensors in answers]
+
+    logits = asyncio.run(ask_all())
+    assert engine.sizes == [12]
+    assert [len(rows) for rows in logits] == [1, 2, 3, 6]
+    alone = np.concatenate([engine.infer(images)["logits"] for images in requests])
+    assert np.allclose(np.concatenate(logits), alone, atol=1e-5)
+
+
+def test_a_batch_has_a_size_that_is_not_passed(model: Path, small_mnist: Mnist) -> None:
+    engine = Watched(model)
+
+    async def ask_all() -> None:
+        batcher = Batcher(engine, max_batch=4)
+        await asyncio.gather(*(batcher.infer(small_mnist.test_images[:3]) for _ in range(3)))
+
+    asyncio.run(ask_all())
+    assert engine.sizes == [3, 3, 3]
+
+
+def test_past_the_bound_a_request_is_refused_at_once(model: Path, small_mnist: Mnist) -> None:
+    async def ask_too_much() -> None:
+        batcher = Batcher(Engine(model), max_waiting=4)
+        first = batcher.infer(small_mnist.test_images[:3])
+        with pytest.raises(OverloadError):
+            batcher.infer(small_mnist.test_images[:2])
+        await first
+        await batcher.infer(small_mnist.test_images[:4])
+
+    asyncio.run(ask_too_much())
+
+
+def test_a_failure_reaches_every_request_of_the_batch_and_no_other(
+    model: Path, small_mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        batcher = Batcher(Engine(model))
+        with monkeypatch.context() as patch:
+            patch.setattr(batcher.engine, "infer", lambda _images: 1 / 0)
+            asked = (batcher.infer(small_mnist.test_images[:1]) for _ in range(2))
+            errors = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(error) for error in errors] == [ZeroDivisionError] * 2
+        await batcher.infer(small_mnist.test_images[:1])
+
+    asyncio.run(ask())
+
+
+def test_a_caller_that_has_gone_disturbs_nobody(model: Path, small_mnist: Mnist) -> None:
+    async def ask() -> None:
+        batcher = Batcher(Engine(model))
+        gone, stays = (batcher.infer(small_mnist.test_images[:1]) for _ in range(2))
+        gone.cancel()
+        await stays
+        assert batcher.waiting == 0
+
+    asyncio.run(ask())

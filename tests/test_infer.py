@@ -1,0 +1,89 @@
+import asyncio
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve import infer
+from serve.batching import Batcher
+from serve.engine import Engine
+
+BODY = json.dumps(
+    {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 28, 28], "data": [0] * 784}]}
+).encode()
+
+
+def ask(
+    batcher: Batcher, pieces: Iterable[bytes | None], headers: infer.Headers | None = None
+) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
+    """Send a body in pieces, of which None never comes; return status, headers and JSON."""
+    waiting = list(pieces)
+    sent: list[infer.Message] = []
+
+    async def receive() -> infer.Message:
+        piece = waiting.pop(0)
+        if piece is None:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
+
+    async def send(message: infer.Message) -> None:
+        sent.append(message)
+
+    scope = {"path": "/v2/models/batchnorm_mlp/infer", "headers": headers or []}
+    asyncio.run(infer.respond(batcher, scope, receive, send))
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+
+
+@pytest.fixture
+def batcher(model: Path) -> Batcher:
+    return Batcher(Engine(model))
+
+
+def test_a_body_in_pieces_is_one_body(batcher: Batcher) -> None:
+    status, _, response = ask(batcher, [BODY[:100], BODY[100:], b""])
+    assert status == 200
+    assert response["model_version"] == batcher.engine.version
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_a_body_over_the_limit_is_413(batcher: Batcher, pieces: int) -> None:
+    piece = b" " * (infer.MAX_BODY_BYTES // pieces + 1)
+    status, _, response = ask(batcher, [piece] * pieces + [b""])
+    assert status == 413
+    assert "4194304 bytes" in response["error"]
+
+
+def test_a_body_that_does_not_come_is_408(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infer, "READ_TIMEOUT_S", 0.01)
+    assert ask(batcher, [BODY[:100], None])[0] == 408
+
+
+def test_too_many_that_wait_are_503_with_a_time_to_come_again(model: Path) -> None:
+    status, headers, _ = ask(Batcher(Engine(model), max_waiting=0), [BODY])
+    assert (status, headers[b"retry-after"]) == (503, b"1")
+
+
+def test_a_failure_inside_is_500_without_a_trace(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batcher.engine, "infer", lambda _images: 1 / 0)
+    status, _, response = ask(batcher, [BODY])
+    assert (status, response) == (500, {"error": "internal error, see the log"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"inference-header-content-length", b"many"),
+        (b"inference-header-content-length", b"-1"),
+        (b"inference-header-content-length", b"9" * 30),
+        (b"inference-header-content-length", b"%d" % (len(BODY) + 1)),
+        (b"content-encoding", b"gzip"),
+    ],
+)
+def test_a_header_that_cannot_be_met_is_400(batcher: Batcher, name: bytes, value: bytes) -> None:
+    assert ask(batcher, [BODY], [(name, value)])[0] == 400
