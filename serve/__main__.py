@@ -60,7 +60,8 @@ def serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
     configure_log()
     load = partial(load_engine, arguments.model)
     app = App(load, os.environ.get("SERVE_TOKEN"), arguments.log_requests, arguments.poll)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False)
+    server = uvicorn.Server(config)
     # uvicorn raises the signal again when it is done: to have been told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))

@@ -127,7 +127,7 @@ def create_rest(app: App) -> FastAPI:
         check_model(name, version)
         return {"name": name, "ready": True}
 
-    infer_errors = unknown | {status: {"model": Error} for status in (400, 408, 413, 500, 503, 504)}
+    infer_errors = unknown | {status: {"model": Error} for status in (400, 408, 413, 500, 503)}
 
     @rest.post("/v2/models/{name}/infer", responses=infer_errors)
     @rest.post("/v2/models/{name}/versions/{version}/infer", responses=infer_errors)

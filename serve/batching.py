@@ -23,7 +23,8 @@ class Batcher:
 
     engine: the one of the moment; a batch runs with one from its start to its end.
     metrics: told of every batch.
-    max_waiting: images that may wait, past which `infer` raises `OverloadError`.
+    max_waiting: images that may wait, past which `infer` raises `OverloadError`; it bounds the
+        time that an answer takes, too.
     max_batch: images at most in a batch of several requests.
     """
 

@@ -25,7 +25,6 @@ Headers = list[tuple[bytes, bytes]]
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 MAX_BODY_BYTES = 4 * 2**20  # protocol.MAX_IMAGES images as JSON
 READ_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 10.0
 
 log = logging.getLogger("serve")
 
@@ -87,7 +86,7 @@ async def answer(batcher: Batcher, scope: Message, receive: Receive) -> tuple[by
 
     Raises:
         HTTPError: there is no such model (404), the request is wrong (400), too large (413) or too
-            slow (408), or the server is overloaded (503), too slow (504) or broken (500).
+            slow (408), or the server is overloaded (503).
     """
     match = PATH.fullmatch(scope["path"])
     assert match
@@ -96,14 +95,11 @@ async def answer(batcher: Batcher, scope: Message, receive: Receive) -> tuple[by
     body = await read_body(receive)
     try:
         request = protocol.decode_request(body, json_length)
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            engine, tensors = await batcher.infer(request.images)
+        engine, tensors = await batcher.infer(request.images)
     except protocol.RequestError as error:
         raise HTTPError(400, str(error)) from error
     except OverloadError as error:
         raise HTTPError(503, "too many requests wait: try again in a second") from error
-    except TimeoutError as error:
-        raise HTTPError(504, f"no answer within {ANSWER_TIMEOUT_S} s") from error
     content, json_length = protocol.encode_response(engine.name, engine.version, request, tensors)
     if json_length is None:
         return content, [(b"content-type", b"application/json")]

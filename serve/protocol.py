@@ -6,9 +6,8 @@ https://github.com/open-inference/open-inference-protocol/blob/main/specificatio
 and https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
 
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -33,8 +32,7 @@ class RequestError(ValueError):
     """A request that cannot be answered; its message is for whoever sent it."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(NamedTuple):
     """images: (N, 28, 28) uint8, 1 to MAX_IMAGES of them; outputs: name → whether as raw bytes."""
 
     id: str | None
@@ -61,19 +59,20 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
         RequestError: it is not JSON, or not a request for this model's tensors.
     """
     end = len(body) if json_length is None else json_length
-    _expect(0 <= end <= len(body), f"the JSON has {end} bytes, but the body {len(body)}")
+    if end > len(body):
+        raise RequestError(f"the JSON has {end} bytes, but the body {len(body)}")
     try:
         request = orjson.loads(memoryview(body)[:end])
     except orjson.JSONDecodeError as error:
         raise RequestError(f"the request is not JSON: {error}") from error
-    _expect(isinstance(request, dict), "the request must be a JSON object")
+    if not isinstance(request, dict):
+        raise RequestError("the request must be a JSON object")
     identity = request.get("id")
-    _expect(identity is None or isinstance(identity, str), f"id must be a string, got {identity!r}")
+    if not (identity is None or isinstance(identity, str)):
+        raise RequestError(f"id must be a string, got {identity!r}")
     inputs = request.get("inputs")
-    _expect(
-        isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict),
-        "inputs must be a list of one tensor, named 'images'",
-    )
+    if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
+        raise RequestError("inputs must be a list of one tensor, named 'images'")
     return InferRequest(identity, _decode_images(inputs[0], body[end:]), _decode_outputs(request))
 
 
@@ -100,40 +99,45 @@ def encode_response(
     return (head + b"".join(raw), len(head)) if raw else (head, None)
 
 
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise RequestError(message)
-
-
 def _decode_images(tensor: dict[str, Any], raw: bytes) -> np.ndarray:
     name, datatype = tensor.get("name"), tensor.get("datatype")
-    shape: Any = tensor.get("shape")
-    _expect(name == INPUT["name"], f"the input must be named 'images', got {name!r}")
-    _expect(datatype == INPUT["datatype"], f"images must have datatype UINT8, got {datatype!r}")
-    _expect(
-        isinstance(shape, list) and all(type(size) is int for size in shape)
-        and shape[1:] == [28, 28] and 1 <= shape[0] <= MAX_IMAGES,
-        f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {shape!r}",
-    )  # fmt: skip
+    if name != INPUT["name"]:
+        raise RequestError(f"the input must be named 'images', got {name!r}")
+    if datatype != INPUT["datatype"]:
+        raise RequestError(f"images must have datatype UINT8, got {datatype!r}")
+    shape = _decode_shape(tensor.get("shape"))
     count = shape[0] * PIXELS
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
-        _expect("data" in tensor, "images has neither data nor binary_data_size")
-        raw = _decode_data(tensor["data"], shape)
-    else:
-        _expect(
-            type(size) is int and size == len(raw) and "data" not in tensor,
-            f"images has binary_data_size {size!r}, but {len(raw)} bytes follow the JSON",
+        raw = _decode_data(tensor.get("data"), shape)
+    elif type(size) is not int or size != len(raw) or "data" in tensor:
+        raise RequestError(
+            f"images has binary_data_size {size!r}, but {len(raw)} bytes follow the JSON"
         )
-    _expect(len(raw) == count, f"images of shape {shape} needs {count} numbers, got {len(raw)}")
+    if len(raw) != count:
+        raise RequestError(f"images of shape {shape} needs {count} numbers, got {len(raw)}")
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
+def _decode_shape(shape: Any) -> list[int]:
+    if (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(size) is int for size in shape)
+        and 1 <= shape[0] <= MAX_IMAGES
+        and shape[1] == shape[2] == 28
+    ):
+        return shape
+    raise RequestError(
+        f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {shape!r}"
+    )
+
+
 def _decode_data(data: Any, shape: list[int]) -> bytes:
-    _expect(isinstance(data, list), f"data must be a list, got {type(data).__name__}")
+    if not isinstance(data, list):
+        raise RequestError(f"data must be a list of numbers, got {type(data).__name__}")
     if data and isinstance(data[0], list):
-        data = _flatten(_flatten([data], shape[0]), shape[1])
-        data = _flatten(data, shape[2])
+        data = _flatten(_flatten(data, shape[1]), shape[2])
     try:
         return bytes(data)
     except (TypeError, ValueError) as error:
@@ -141,11 +145,9 @@ def _decode_data(data: Any, shape: list[int]) -> bytes:
 
 
 def _flatten(lists: list[Any], size: int) -> list[Any]:
-    _expect(
-        all(isinstance(inner, list) and len(inner) == size for inner in lists),
-        "data must be flat, or nested as shape says",
-    )
-    return list(chain.from_iterable(lists))
+    if all(isinstance(inner, list) and len(inner) == size for inner in lists):
+        return list(chain.from_iterable(lists))
+    raise RequestError("data must be flat, or nested as shape says")
 
 
 def _decode_outputs(request: dict[str, Any]) -> dict[str, bool]:
@@ -153,21 +155,19 @@ def _decode_outputs(request: dict[str, Any]) -> dict[str, bool]:
     wanted = request.get("outputs")
     if wanted is None or wanted == []:
         return dict.fromkeys(OUTPUT_NAMES, all_as_bytes)
-    _expect(
-        isinstance(wanted, list) and all(isinstance(output, dict) for output in wanted),
-        "outputs must be a list of objects with a name",
-    )
+    if not (isinstance(wanted, list) and all(isinstance(output, dict) for output in wanted)):
+        raise RequestError("outputs must be a list of objects with a name")
     outputs = {}
     for output in wanted:
         name = output.get("name")
-        _expect(
-            name in OUTPUT_NAMES, f"there is no output {name!r}: ask for logits or probabilities"
-        )
+        if name not in OUTPUT_NAMES:
+            raise RequestError(f"there is no output {name!r}: ask for logits or probabilities")
         outputs[name] = _parameters(output).get("binary_data", all_as_bytes) is True
     return outputs
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
     parameters = holder.get("parameters", {})
-    _expect(isinstance(parameters, dict), f"parameters must be an object, got {parameters!r}")
+    if not isinstance(parameters, dict):
+        raise RequestError(f"parameters must be an object, got {parameters!r}")
     return parameters
