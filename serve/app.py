@@ -56,8 +56,9 @@ class App:
                 error.headers["www-authenticate"] = "Bearer"
                 await error(scope, receive, send)
                 return
-            if scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"]):
-                await self._infer(self.batcher, scope, receive, send)
+            path = scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"])
+            if path:
+                await self._infer(self.batcher, path, scope, receive, send)
                 return
         await self.rest(scope, receive, send)
 

@@ -1,6 +1,7 @@
 """Runs the requests that wait as one batch. Knows nothing of HTTP.
 
-A lone request never waits for company: what has arrived by the event loop's next turn is a batch.
+A lone request never waits for company: what has arrived two turns of the event loop later is a
+batch, and turns take no time when there is nothing to do.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ class Batcher:
             raise OverloadError
         loop = asyncio.get_running_loop()
         if not self._queue:
-            loop.call_soon(self._run_batch)
+            loop.call_soon(loop.call_soon, self._run_batch)  # two turns: the first one reads
         answer: asyncio.Future[Answer] = loop.create_future()
         self._queue.append((images, answer))
         self.waiting += len(images)

@@ -37,12 +37,15 @@ class HTTPError(Exception):
         self.status = status
 
 
-async def respond(batcher: Batcher, scope: Message, receive: Receive, send: Send) -> int:
+async def respond(
+    batcher: Batcher, path: re.Match[str], scope: Message, receive: Receive, send: Send
+) -> int:
     """Answer one POST to a path that `PATH` matches, and return the status."""
     start = time.perf_counter()
     status = 200
     try:
-        body, headers = await answer(batcher, scope, receive)
+        check_model(batcher.engine, *path.groups())
+        body, headers = await answer(batcher, scope["headers"], receive)
     except HTTPError as error:
         status, body = error.status, orjson.dumps({"error": str(error)})
         headers = [(b"content-type", b"application/json")]
@@ -59,7 +62,9 @@ async def respond(batcher: Batcher, scope: Message, receive: Receive, send: Send
     return status
 
 
-async def respond_and_log(batcher: Batcher, scope: Message, receive: Receive, send: Send) -> None:
+async def respond_and_log(
+    batcher: Batcher, path: re.Match[str], scope: Message, receive: Receive, send: Send
+) -> None:
     """Do as `respond`, echo or make up the request's X-Request-ID, and log one line of JSON."""
     start = time.perf_counter()
     given = dict(scope["headers"]).get(b"x-request-id")
@@ -70,7 +75,7 @@ async def respond_and_log(batcher: Batcher, scope: Message, receive: Receive, se
             message["headers"].append((b"x-request-id", request_id))
         await send(message)
 
-    status = await respond(batcher, scope, receive, send_with_id)
+    status = await respond(batcher, path, scope, receive, send_with_id)
     line = {
         "request_id": request_id.decode("latin-1"),
         "path": scope["path"],
@@ -81,17 +86,14 @@ async def respond_and_log(batcher: Batcher, scope: Message, receive: Receive, se
     log.info(orjson.dumps(line).decode())
 
 
-async def answer(batcher: Batcher, scope: Message, receive: Receive) -> tuple[bytes, Headers]:
+async def answer(batcher: Batcher, headers: Headers, receive: Receive) -> tuple[bytes, Headers]:
     """Return the body of the response and the headers that describe it.
 
     Raises:
-        HTTPError: there is no such model (404), the request is wrong (400), too large (413) or too
-            slow (408), or the server is overloaded (503).
+        HTTPError: the request is wrong (400), too large (413) or too slow (408), or the server is
+            overloaded (503).
     """
-    match = PATH.fullmatch(scope["path"])
-    assert match
-    check_model(batcher.engine, *match.groups())
-    json_length = read_headers(scope["headers"])
+    json_length = read_headers(headers)
     body = await read_body(receive)
     try:
         request = protocol.decode_request(body, json_length)

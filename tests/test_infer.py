@@ -31,8 +31,9 @@ def ask(
     async def send(message: infer.Message) -> None:
         sent.append(message)
 
-    scope = {"path": "/v2/models/batchnorm_mlp/infer", "headers": headers or []}
-    asyncio.run(infer.respond(batcher, scope, receive, send))
+    path = infer.PATH.fullmatch("/v2/models/batchnorm_mlp/infer")
+    assert path
+    asyncio.run(infer.respond(batcher, path, {"headers": headers or []}, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
 
 
