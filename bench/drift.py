@@ -54,9 +54,9 @@ def image_sets() -> dict[str, np.ndarray]:
 
 def standardised_units(engine: Engine, images: np.ndarray) -> np.ndarray:
     """Return the first layer's units as the training would have them at mean 0 and variance 1."""
-    sums = np.stack([engine.infer(image[None])["unit_sum"] for image in images])
+    units = engine.infer(images)["z1"]
     mean, std = (np.array(json.loads(engine.metadata[name])) for name in ("unit_mean", "unit_std"))
-    return (sums - mean) / std  # (N, units)
+    return (units - mean) / std  # (N, units)
 
 
 def scores(units: np.ndarray, window: int, count: int) -> np.ndarray:

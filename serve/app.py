@@ -18,7 +18,7 @@ from serve import infer, protocol
 from serve.batching import Batcher
 from serve.engine import Engine
 from serve.infer import Message, Receive, Send
-from serve.schema import Error, InferenceRequest, InferenceResponse
+from serve.schema import INFERENCE, add_bodies, errors
 
 PAGE = Path(__file__).parent / "page"
 OPEN_PATHS = {"/", "/style.css", "/page.js", "/v2/health/live", "/v2/health/ready"}
@@ -42,6 +42,7 @@ class App:
         poll_s: float | None = None,
     ) -> None:
         self.batcher = Batcher(load())
+        self.reader = infer.Reader()
         self.rest = create_rest(self)
         self.poll_s = poll_s
         self._load = load
@@ -58,7 +59,7 @@ class App:
                 return
             path = scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"])
             if path:
-                await self._infer(self.batcher, path, scope, receive, send)
+                await self._infer(self.batcher, self.reader, path, scope, receive, send)
                 return
         await self.rest(scope, receive, send)
 
@@ -88,22 +89,28 @@ class App:
             asked.clear()
             await self.reload()
 
+    async def hurry(self) -> None:
+        """Look once a second for bodies that take too long."""
+        while True:
+            await asyncio.sleep(1)
+            self.reader.cancel_slow()
+
 
 def create_rest(app: App) -> FastAPI:
     """Return all routes, of which App answers inference itself."""
 
     @asynccontextmanager
     async def lifespan(_rest: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(app.watch())
+        tasks = [asyncio.create_task(app.watch()), asyncio.create_task(app.hurry())]
         yield
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
 
     rest = FastAPI(title="mnist-batchnorm", version=protocol.VERSION, lifespan=lifespan)
     rest.add_exception_handler(StarletteHTTPException, _http_error)
     rest.add_exception_handler(RequestValidationError, _bad_request)
     rest.add_exception_handler(Exception, _server_error)
     batcher = app.batcher
-    unknown: dict[int | str, dict[str, Any]] = {404: {"model": Error}}
 
     @rest.get("/v2")
     async def server_metadata() -> dict[str, Any]:
@@ -115,26 +122,22 @@ def create_rest(app: App) -> FastAPI:
     async def health() -> dict[str, bool]:
         return {"live": True, "ready": True}
 
-    @rest.get("/v2/models/{name}", responses=unknown)
-    @rest.get("/v2/models/{name}/versions/{version}", responses=unknown)
+    @rest.get("/v2/models/{name}", responses=errors(404))
+    @rest.get("/v2/models/{name}/versions/{version}", responses=errors(404))
     async def model_metadata(name: str, version: str | None = None) -> dict[str, Any]:
         check_model(name, version)
         engine = batcher.engine
         return protocol.model_metadata(engine.name, engine.version, engine.metadata)
 
-    @rest.get("/v2/models/{name}/ready", responses=unknown)
-    @rest.get("/v2/models/{name}/versions/{version}/ready", responses=unknown)
+    @rest.get("/v2/models/{name}/ready", responses=errors(404))
+    @rest.get("/v2/models/{name}/versions/{version}/ready", responses=errors(404))
     async def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
         check_model(name, version)
         return {"name": name, "ready": True}
 
-    infer_errors = unknown | {status: {"model": Error} for status in (400, 408, 413, 500, 503)}
-
-    @rest.post("/v2/models/{name}/infer", responses=infer_errors)
-    @rest.post("/v2/models/{name}/versions/{version}/infer", responses=infer_errors)
-    async def inference(
-        name: str, body: InferenceRequest, version: str | None = None
-    ) -> InferenceResponse:
+    @rest.post("/v2/models/{name}/infer", **INFERENCE)
+    @rest.post("/v2/models/{name}/versions/{version}/infer", **INFERENCE)
+    async def inference(name: str, version: str | None = None) -> None:
         """Classify images."""
         # App has answered before FastAPI sees the request: this is here for /docs.
         raise NotImplementedError
@@ -161,6 +164,7 @@ def create_rest(app: App) -> FastAPI:
         except infer.HTTPError as error:
             raise HTTPException(error.status, str(error)) from error
 
+    add_bodies(rest)
     return rest
 
 

@@ -5,11 +5,12 @@ batch, and turns take no time when there is nothing to do.
 """
 
 import asyncio
+import time
 from collections import deque
 
 import numpy as np
 
-from serve.engine import OUTPUTS, Engine
+from serve.engine import Engine
 from serve.metrics import Metrics
 
 Answer = tuple[Engine, dict[str, np.ndarray]]
@@ -35,15 +36,17 @@ class Batcher:
         self.waiting = 0  # images
         self._max_waiting = max_waiting
         self._max_batch = max_batch
-        self._queue: deque[tuple[np.ndarray, asyncio.Future[Answer]]] = deque()
+        self._queue: deque[tuple[np.ndarray, asyncio.Future[Answer], float]] = deque()
 
     def swap(self, engine: Engine) -> None:
         """Run the batches from now on with another engine."""
         self.engine = engine
         self.metrics.set_engine(engine)
 
-    def infer(self, images: np.ndarray) -> asyncio.Future[Answer]:
-        """Return what will be the engine that answered and its tensors for images (N, 28, 28).
+    def infer(self, images: np.ndarray, start: float) -> asyncio.Future[Answer]:
+        """Return what will be the engine that answered and its outputs for images (N, 28, 28).
+
+        start: when the request came, by time.perf_counter().
 
         Raises:
             OverloadError: too many images wait.
@@ -54,7 +57,7 @@ class Batcher:
         if not self._queue:
             loop.call_soon(loop.call_soon, self._run_batch)  # two turns: the first one reads
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append((images, answer))
+        self._queue.append((images, answer, start))
         self.waiting += len(images)
         return answer
 
@@ -69,16 +72,19 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._run_batch)
         engine = self.engine
         try:
-            tensors = engine.infer(np.concatenate([images for images, _ in batch]))
+            tensors = engine.infer(np.concatenate([images for images, _, _ in batch]))
         except Exception as error:  # of whatever kind: each caller must learn of it
-            for _, answer in batch:
+            for _, answer, _ in batch:
                 if not answer.done():
                     answer.set_exception(error)
             return
         self.metrics.observe_batch(tensors, self.waiting)
-        start = 0
-        for images, answer in batch:
-            end = start + len(images)
+        now = time.perf_counter()
+        self.metrics.observe_requests(200, [now - start for _, _, start in batch])
+        logits, probabilities = tensors["logits"], tensors["probabilities"]
+        end = 0
+        for images, answer, _ in batch:
+            begin, end = end, end + len(images)
             if not answer.done():  # its caller may have gone
-                answer.set_result((engine, {name: tensors[name][start:end] for name in OUTPUTS}))
-            start = end
+                outputs = {"logits": logits[begin:end], "probabilities": probabilities[begin:end]}
+                answer.set_result((engine, outputs))

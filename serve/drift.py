@@ -40,12 +40,11 @@ class DriftWindow:
         self._sum = np.zeros(len(self._mean))
         self._square_sum = np.zeros(len(self._mean))
 
-    def add(self, count: int, unit_sum: np.ndarray, unit_square_sum: np.ndarray) -> bool:
-        """Add a batch of `count` images by its sums over images, both (units,); tell whether it
-        has filled the window."""
-        self._count += count
-        self._sum += unit_sum
-        self._square_sum += unit_square_sum
+    def add(self, units: np.ndarray) -> bool:
+        """Add a batch of images by its units (N, units); tell whether it has filled the window."""
+        self._count += len(units)
+        self._sum += units.sum(axis=0)
+        self._square_sum += np.einsum("nu,nu->u", units, units)
         if self._count < WINDOW:
             return False
         mean = self._sum / self._count

@@ -11,8 +11,6 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import orjson
-
 from serve import protocol
 from serve.batching import Batcher, OverloadError
 from serve.engine import Engine
@@ -24,9 +22,51 @@ Headers = list[tuple[bytes, bytes]]
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 MAX_BODY_BYTES = 4 * 2**20  # protocol.MAX_IMAGES images as JSON
-READ_TIMEOUT_S = 10.0
 
 log = logging.getLogger("serve")
+
+
+class Reader:
+    """Reads bodies within a time limit, kept for all at once: a timer for each is ten times dearer.
+
+    Its owner calls `cancel_slow` now and then.
+    """
+
+    def __init__(self, timeout_s: float = 10.0) -> None:
+        self._timeout_s = timeout_s
+        self._since: dict[asyncio.Task, float] = {}  # who reads, and since when
+
+    async def read(self, receive: Receive) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            HTTPError: it is too large (413), comes too slowly (408) or breaks off (400).
+        """
+        task = asyncio.current_task()
+        assert task
+        self._since[task] = time.monotonic()
+        body = b""
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise HTTPError(400, "the client has gone")
+                body += message["body"]
+                if len(body) > MAX_BODY_BYTES:
+                    raise HTTPError(413, f"a body may have {MAX_BODY_BYTES} bytes: send less")
+                if not message["more_body"]:
+                    return body
+        except asyncio.CancelledError as error:
+            raise HTTPError(408, f"the body took more than {self._timeout_s} s") from error
+        finally:
+            del self._since[task]
+
+    def cancel_slow(self) -> None:
+        """Give up the bodies that take too long."""
+        latest = time.monotonic() - self._timeout_s
+        for task, since in self._since.items():
+            if since < latest:
+                task.cancel()
 
 
 class HTTPError(Exception):
@@ -38,16 +78,21 @@ class HTTPError(Exception):
 
 
 async def respond(
-    batcher: Batcher, path: re.Match[str], scope: Message, receive: Receive, send: Send
+    batcher: Batcher,
+    reader: Reader,
+    path: re.Match[str],
+    scope: Message,
+    receive: Receive,
+    send: Send,
 ) -> int:
     """Answer one POST to a path that `PATH` matches, and return the status."""
     start = time.perf_counter()
     status = 200
     try:
         check_model(batcher.engine, *path.groups())
-        body, headers = await answer(batcher, scope["headers"], receive)
+        body, headers = await answer(batcher, reader, scope["headers"], receive, start)
     except HTTPError as error:
-        status, body = error.status, orjson.dumps({"error": str(error)})
+        status, body = error.status, protocol.encode(protocol.Error(str(error)))
         headers = [(b"content-type", b"application/json")]
         if status == 503:
             headers.append((b"retry-after", b"1"))
@@ -58,12 +103,18 @@ async def respond(
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-    batcher.metrics.observe_request(status, time.perf_counter() - start)
+    if status != 200:  # the batch has observed the others
+        batcher.metrics.observe_requests(status, [time.perf_counter() - start])
     return status
 
 
 async def respond_and_log(
-    batcher: Batcher, path: re.Match[str], scope: Message, receive: Receive, send: Send
+    batcher: Batcher,
+    reader: Reader,
+    path: re.Match[str],
+    scope: Message,
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Do as `respond`, echo or make up the request's X-Request-ID, and log one line of JSON."""
     start = time.perf_counter()
@@ -75,7 +126,7 @@ async def respond_and_log(
             message["headers"].append((b"x-request-id", request_id))
         await send(message)
 
-    status = await respond(batcher, path, scope, receive, send_with_id)
+    status = await respond(batcher, reader, path, scope, receive, send_with_id)
     line = {
         "request_id": request_id.decode("latin-1"),
         "path": scope["path"],
@@ -83,21 +134,23 @@ async def respond_and_log(
         "latency_ms": round((time.perf_counter() - start) * 1000, 3),
         "model_version": batcher.engine.version,
     }
-    log.info(orjson.dumps(line).decode())
+    log.info(protocol.encode(line).decode())
 
 
-async def answer(batcher: Batcher, headers: Headers, receive: Receive) -> tuple[bytes, Headers]:
-    """Return the body of the response and the headers that describe it.
+async def answer(
+    batcher: Batcher, reader: Reader, headers: Headers, receive: Receive, start: float
+) -> tuple[bytes, Headers]:
+    """Return the body of the response and the headers that describe it; `start` is when it came.
 
     Raises:
         HTTPError: the request is wrong (400), too large (413) or too slow (408), or the server is
             overloaded (503).
     """
     json_length = read_headers(headers)
-    body = await read_body(receive)
+    body = await reader.read(receive)
     try:
-        request = protocol.decode_request(body, json_length)
-        engine, tensors = await batcher.infer(request.images)
+        request, images = protocol.decode_request(body, json_length)
+        engine, tensors = await batcher.infer(images, start)
     except protocol.RequestError as error:
         raise HTTPError(400, str(error)) from error
     except OverloadError as error:
@@ -128,24 +181,3 @@ def read_headers(headers: Headers) -> int | None:
         elif name == b"content-encoding" and value != b"identity":
             raise HTTPError(400, "compressed bodies are not read: send them as they are")
     return length
-
-
-async def read_body(receive: Receive) -> bytes:
-    """Return the whole body; give up as soon as it is too large or comes too slowly."""
-    message = await receive()
-    if not message.get("more_body") and len(message.get("body", b"")) <= MAX_BODY_BYTES:
-        return message.get("body", b"")  # all in one piece, as almost always
-    body = bytearray()
-    try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            while True:
-                if message["type"] == "http.disconnect":
-                    raise HTTPError(400, "the client has gone")
-                body += message["body"]
-                if len(body) > MAX_BODY_BYTES:
-                    raise HTTPError(413, f"a body may have {MAX_BODY_BYTES} bytes: send less")
-                if not message["more_body"]:
-                    return bytes(body)
-                message = await receive()
-    except TimeoutError as error:
-        raise HTTPError(408, f"the body took more than {READ_TIMEOUT_S} s") from error

@@ -16,6 +16,7 @@ from serve.drift import DriftWindow
 from serve.engine import Engine
 
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+STATUSES = [200, 400, 404, 408, 413, 500, 503]
 BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
 
@@ -25,13 +26,11 @@ class Metrics:
     def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
-        self._requests = Counter(
-            "inference_requests", "Inference requests by HTTP status", ["status"], registry=registry
-        )
-        self._latency = Histogram(
-            "inference_latency_seconds", "From the request's arrival to its answer",
+        latency = Histogram(
+            "inference_latency_seconds", "From a request's arrival to its answer", ["status"],
             buckets=LATENCIES_S, registry=registry,
         )  # fmt: skip
+        self._latency = {status: latency.labels(str(status)) for status in STATUSES}
         self._batch = Histogram(
             "inference_batch_images", "Images that were run together",
             buckets=BATCH_SIZES, registry=registry,
@@ -54,19 +53,18 @@ class Metrics:
         )  # fmt: skip
         self._engine: Engine | None = None
         self.set_engine(engine)
-        self._by_status = {status: self._requests.labels(str(status)) for status in (200, 400, 503)}
 
-    def observe_request(self, status: int, latency_s: float) -> None:
-        """Count one answered inference request."""
-        counter = self._by_status.get(status) or self._requests.labels(str(status))
-        counter.inc()
-        self._latency.observe(latency_s)
+    def observe_requests(self, status: int, latencies_s: list[float]) -> None:
+        """Count inference requests by their HTTP status: in one go, as that is several times
+        faster than one here and one there."""
+        for latency_s in latencies_s:
+            self._latency[status].observe(latency_s)
 
     def observe_batch(self, tensors: dict[str, np.ndarray], waiting: int) -> None:
         """Count one batch by what the engine said of it, and add it to the drift's window."""
         logits = tensors["logits"]
         self._batch.observe(len(logits))
-        if self._window.add(len(logits), tensors["unit_sum"], tensors["unit_square_sum"]):
+        if self._window.add(tensors["z1"]):
             self._drift.set(self._window.score)
         self._waiting.set(waiting)
         for digit, count in enumerate(np.bincount(logits.argmax(axis=1), minlength=10).tolist()):

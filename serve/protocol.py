@@ -7,10 +7,11 @@ and https://github.com/triton-inference-server/server/blob/main/docs/protocol/ex
 """
 
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
-import orjson
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 VERSION = "0.1.0"
 SERVER_METADATA = {
@@ -28,16 +29,100 @@ PIXELS = 28 * 28
 MAX_IMAGES = 1024  # in one request
 
 
+class InputParameters(Struct, frozen=True):
+    """How the input is given."""
+
+    binary_data_size: Annotated[
+        int | None, Meta(description="so many raw bytes follow the JSON, instead of data")
+    ] = None
+
+
+class RequestParameters(Struct, frozen=True):
+    """How to answer."""
+
+    binary_data_output: Annotated[bool, Meta(description="all outputs as raw bytes")] = False
+
+
+class OutputParameters(Struct, frozen=True):
+    """How to give an output."""
+
+    binary_data: Annotated[
+        bool | None, Meta(description="as raw bytes behind the JSON; as the request if not given")
+    ] = None
+
+
+class InputTensor(Struct):
+    """Images, each 28 × 28 bytes."""
+
+    name: Annotated[str, Meta(extra_json_schema={"const": "images"})]
+    datatype: Annotated[str, Meta(extra_json_schema={"const": "UINT8"})]
+    shape: Annotated[
+        list[int],
+        Meta(description=f"[N, 28, 28] with N from 1 to {MAX_IMAGES}", examples=[[1, 28, 28]]),
+    ]
+    data: Annotated[
+        list | UnsetType,
+        Meta(
+            description="N × 784 whole numbers, 0 (background) to 255 (ink), flat or nested",
+            examples=[[0] * PIXELS],
+        ),
+    ] = UNSET
+    parameters: InputParameters = InputParameters()
+
+
+class RequestedOutput(Struct):
+    """An output to answer with."""
+
+    name: Annotated[str, Meta(extra_json_schema={"enum": list(OUTPUT_NAMES)})]
+    parameters: OutputParameters = OutputParameters()
+
+
+class InferenceRequest(Struct):
+    """A request of the Open Inference Protocol."""
+
+    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=1)]
+    outputs: Annotated[list[RequestedOutput], Meta(max_length=2, description="both if empty")] = []
+    id: Annotated[str | None, Meta(description="comes back in the answer")] = None
+    parameters: RequestParameters = RequestParameters()
+
+
+class RawSize(Struct):
+    """Where an output's numbers are."""
+
+    binary_data_size: Annotated[int, Meta(description="so many raw bytes behind the JSON")]
+
+
+class OutputTensor(Struct, omit_defaults=True):
+    """Ten numbers an image."""
+
+    name: str
+    shape: Annotated[tuple[int, ...], Meta(examples=[[1, 10]])]
+    datatype: str
+    data: Annotated[list[float] | UnsetType, Meta(description="N × 10 numbers, flat")] = UNSET
+    parameters: RawSize | UnsetType = UNSET
+
+
+class InferenceResponse(Struct, omit_defaults=True):
+    """An answer of the Open Inference Protocol."""
+
+    model_name: str
+    model_version: Annotated[str, Meta(description="the beginning of the model file's SHA-256")]
+    outputs: list[OutputTensor]
+    id: str | None = None
+
+
+class Error(Struct):
+    """Why there is no answer."""
+
+    error: str
+
+
 class RequestError(ValueError):
     """A request that cannot be answered; its message is for whoever sent it."""
 
 
-class InferRequest(NamedTuple):
-    """images: (N, 28, 28) uint8, 1 to MAX_IMAGES of them; outputs: name → whether as raw bytes."""
-
-    id: str | None
-    images: np.ndarray
-    outputs: dict[str, bool]
+encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(InferenceRequest).decode
 
 
 def model_metadata(name: str, version: str, metadata: dict[str, str]) -> dict[str, Any]:
@@ -52,8 +137,13 @@ def model_metadata(name: str, version: str, metadata: dict[str, str]) -> dict[st
     }
 
 
-def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
+def decode_request(
+    body: bytes, json_length: int | None = None
+) -> tuple[InferenceRequest, np.ndarray]:
     """Read an inference request: `json_length` bytes of JSON, or all, then raw tensors.
+
+    Returns:
+        The request, and its images (N, 28, 28) uint8, 1 to MAX_IMAGES of them.
 
     Raises:
         RequestError: it is not JSON, or not a request for this model's tensors.
@@ -62,112 +152,77 @@ def decode_request(body: bytes, json_length: int | None = None) -> InferRequest:
     if end > len(body):
         raise RequestError(f"the JSON has {end} bytes, but the body {len(body)}")
     try:
-        request = orjson.loads(memoryview(body)[:end])
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the request is not JSON: {error}") from error
-    if not isinstance(request, dict):
-        raise RequestError("the request must be a JSON object")
-    identity = request.get("id")
-    if not (identity is None or isinstance(identity, str)):
-        raise RequestError(f"id must be a string, got {identity!r}")
-    inputs = request.get("inputs")
-    if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
-        raise RequestError("inputs must be a list of one tensor, named 'images'")
-    return InferRequest(identity, _decode_images(inputs[0], body[end:]), _decode_outputs(request))
+        request = _decode(body[:end])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"the request cannot be read: {error}") from error
+    for output in request.outputs:
+        if output.name not in OUTPUT_NAMES:
+            raise RequestError(
+                f"there is no output {output.name!r}: ask for logits or probabilities"
+            )
+    return request, _decode_images(request.inputs[0], body[end:])
 
 
-def encode_response(
-    name: str, version: str, request: InferRequest, tensors: dict[str, np.ndarray]
-) -> tuple[bytes, int | None]:
-    """Return the body with the outputs that were asked for, and the length of its JSON if raw
-    tensors follow it."""
-    response: dict[str, Any] = {"model_name": name, "model_version": version}
-    if request.id is not None:
-        response["id"] = request.id
-    outputs, raw = [], []
-    for output, as_bytes in request.outputs.items():
-        values = tensors[output]
-        tensor: dict[str, Any] = {"name": output, "datatype": "FP32", "shape": values.shape}
-        if as_bytes:
-            tensor["parameters"] = {"binary_data_size": values.nbytes}
-            raw.append(values.astype("<f4", copy=False).tobytes())
-        else:
-            tensor["data"] = values.ravel()
-        outputs.append(tensor)
-    response["outputs"] = outputs
-    head = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
-    return (head + b"".join(raw), len(head)) if raw else (head, None)
-
-
-def _decode_images(tensor: dict[str, Any], raw: bytes) -> np.ndarray:
-    name, datatype = tensor.get("name"), tensor.get("datatype")
-    if name != INPUT["name"]:
-        raise RequestError(f"the input must be named 'images', got {name!r}")
-    if datatype != INPUT["datatype"]:
-        raise RequestError(f"images must have datatype UINT8, got {datatype!r}")
-    shape = _decode_shape(tensor.get("shape"))
-    count = shape[0] * PIXELS
-    size = _parameters(tensor).get("binary_data_size")
-    if size is None:
-        raw = _decode_data(tensor.get("data"), shape)
-    elif type(size) is not int or size != len(raw) or "data" in tensor:
+def _decode_images(tensor: InputTensor, raw: bytes) -> np.ndarray:
+    if tensor.name != "images":
+        raise RequestError(f"the input must be named 'images', got {tensor.name!r}")
+    if tensor.datatype != "UINT8":
+        raise RequestError(f"images must have datatype UINT8, got {tensor.datatype!r}")
+    count, *image = tensor.shape or [0]
+    if image != [28, 28] or not 1 <= count <= MAX_IMAGES:
         raise RequestError(
-            f"images has binary_data_size {size!r}, but {len(raw)} bytes follow the JSON"
+            f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {tensor.shape}"
         )
-    if len(raw) != count:
-        raise RequestError(f"images of shape {shape} needs {count} numbers, got {len(raw)}")
-    return np.frombuffer(raw, np.uint8).reshape(shape)
+    size = tensor.parameters.binary_data_size
+    if size is None:
+        pixels: bytes | bytearray = _decode_data(tensor.data)
+    elif size != len(raw) or tensor.data is not UNSET:
+        raise RequestError(f"images has binary_data_size {size}, but {len(raw)} bytes follow")
+    else:
+        pixels = raw
+    if len(pixels) != count * PIXELS:
+        raise RequestError(
+            f"images of shape {tensor.shape} needs {count * PIXELS} numbers, got {len(pixels)}"
+        )
+    return np.frombuffer(pixels, np.uint8).reshape(count, 28, 28)
 
 
-def _decode_shape(shape: Any) -> list[int]:
-    if (
-        isinstance(shape, list)
-        and len(shape) == 3
-        and all(type(size) is int for size in shape)
-        and 1 <= shape[0] <= MAX_IMAGES
-        and shape[1] == shape[2] == 28
-    ):
-        return shape
-    raise RequestError(
-        f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {shape!r}"
-    )
-
-
-def _decode_data(data: Any, shape: list[int]) -> bytes:
-    if not isinstance(data, list):
-        raise RequestError(f"data must be a list of numbers, got {type(data).__name__}")
+def _decode_data(data: list | UnsetType) -> bytearray:
+    if data is UNSET:
+        raise RequestError("images must have data, or binary_data_size")
     if data and isinstance(data[0], list):
-        data = _flatten(_flatten(data, shape[1]), shape[2])
+        data = _flatten(_flatten(data))
     try:
-        return bytes(data)
+        return bytearray(data)  # much faster than bytes
     except (TypeError, ValueError) as error:
         raise RequestError("images must hold whole numbers from 0 to 255") from error
 
 
-def _flatten(lists: list[Any], size: int) -> list[Any]:
-    if all(isinstance(inner, list) and len(inner) == size for inner in lists):
+def _flatten(lists: list[Any]) -> list[Any]:
+    if all(isinstance(inner, list) and len(inner) == 28 for inner in lists):
         return list(chain.from_iterable(lists))
     raise RequestError("data must be flat, or nested as shape says")
 
 
-def _decode_outputs(request: dict[str, Any]) -> dict[str, bool]:
-    all_as_bytes = _parameters(request).get("binary_data_output") is True
-    wanted = request.get("outputs")
-    if wanted is None or wanted == []:
-        return dict.fromkeys(OUTPUT_NAMES, all_as_bytes)
-    if not (isinstance(wanted, list) and all(isinstance(output, dict) for output in wanted)):
-        raise RequestError("outputs must be a list of objects with a name")
-    outputs = {}
-    for output in wanted:
-        name = output.get("name")
-        if name not in OUTPUT_NAMES:
-            raise RequestError(f"there is no output {name!r}: ask for logits or probabilities")
-        outputs[name] = _parameters(output).get("binary_data", all_as_bytes) is True
-    return outputs
-
-
-def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    parameters = holder.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise RequestError(f"parameters must be an object, got {parameters!r}")
-    return parameters
+def encode_response(
+    name: str, version: str, request: InferenceRequest, tensors: dict[str, np.ndarray]
+) -> tuple[bytes, int | None]:
+    """Return the body with the outputs that were asked for, and the length of its JSON if raw
+    tensors follow it."""
+    all_as_bytes = request.parameters.binary_data_output
+    if request.outputs:
+        wanted = [(output.name, output.parameters.binary_data) for output in request.outputs]
+    else:
+        wanted = [(name, None) for name in OUTPUT_NAMES]
+    outputs, raw = [], []
+    for output, as_bytes in wanted:
+        values = tensors[output]
+        tensor = OutputTensor(output, values.shape, "FP32")
+        if all_as_bytes if as_bytes is None else as_bytes:
+            tensor.parameters = RawSize(values.nbytes)
+            raw.append(values.tobytes())
+        else:
+            tensor.data = values.ravel().tolist()
+        outputs.append(tensor)
+    head = encode(InferenceResponse(name, version, outputs, request.id))
+    return (head + b"".join(raw), len(head)) if raw else (head, None)

@@ -1,70 +1,42 @@
-"""The JSON of an inference request and its answer as /docs shows them; protocol.py reads them."""
+"""Adds to the OpenAPI document of /docs the bodies that protocol.py reads and writes."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field
+import msgspec
+from fastapi import FastAPI
 
-from serve.protocol import MAX_IMAGES
+from serve.protocol import Error, InferenceRequest, InferenceResponse
 
-
-class ImagesTensor(BaseModel):
-    """One to 1,024 images of 28 × 28 bytes."""
-
-    name: Literal["images"]
-    datatype: Literal["UINT8"]
-    shape: list[int] = Field(
-        description=f"[N, 28, 28] with N from 1 to {MAX_IMAGES}", examples=[[1, 28, 28]]
-    )
-    data: list[Any] | None = Field(
-        None,
-        description="N × 784 whole numbers from 0 (background) to 255 (ink), flat or nested",
-        examples=[[0] * 784],
-    )
-    parameters: dict[str, Any] | None = Field(
-        None, description="binary_data_size: so many raw bytes follow the JSON instead of data"
-    )
+BODIES = [InferenceRequest, InferenceResponse, Error]
+REFERENCE = "#/components/schemas/{name}"
 
 
-class RequestedOutput(BaseModel):
-    """An output to answer with."""
-
-    name: Literal["logits", "probabilities"]
-    parameters: dict[str, Any] | None = Field(
-        None, description="binary_data: true for raw bytes behind the JSON"
-    )
+def content(body: type) -> dict[str, Any]:
+    """Return what OpenAPI calls the content: JSON of one of `BODIES`."""
+    schema = {"$ref": REFERENCE.format(name=body.__name__)}
+    return {"content": {"application/json": {"schema": schema}}}
 
 
-class InferenceRequest(BaseModel):
-    """A request of the Open Inference Protocol."""
-
-    id: str | None = Field(None, description="comes back in the answer")
-    inputs: list[ImagesTensor] = Field(min_length=1, max_length=1)
-    outputs: list[RequestedOutput] | None = Field(None, description="both if not given")
-    parameters: dict[str, Any] | None = Field(
-        None, description="binary_data_output: true for all outputs as raw bytes"
-    )
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return a route's `responses` for these statuses, each with an `Error`."""
+    return {status: {"description": "no answer"} | content(Error) for status in statuses}
 
 
-class OutputTensor(BaseModel):
-    """Ten numbers an image."""
-
-    name: Literal["logits", "probabilities"]
-    datatype: Literal["FP32"]
-    shape: list[int] = Field(examples=[[1, 10]])
-    data: list[float] | None = Field(None, description="N × 10 numbers, flat")
-    parameters: dict[str, Any] | None = None
+INFERENCE: dict[str, Any] = {
+    "openapi_extra": {"requestBody": {"required": True} | content(InferenceRequest)},
+    "responses": {200: {"description": "the answer"} | content(InferenceResponse)}
+    | errors(400, 404, 408, 413, 500, 503),
+}
 
 
-class InferenceResponse(BaseModel):
-    """An answer of the Open Inference Protocol."""
+def add_bodies(rest: FastAPI) -> None:
+    """Let the document define `BODIES`, which the routes refer to."""
+    _, components = msgspec.json.schema_components(BODIES, ref_template=REFERENCE)
+    make = rest.openapi
 
-    model_name: str
-    model_version: str = Field(description="the beginning of the model file's SHA-256")
-    id: str | None = None
-    outputs: list[OutputTensor]
+    def openapi() -> dict[str, Any]:
+        document = make()
+        document["components"]["schemas"].update(components)
+        return document
 
-
-class Error(BaseModel):
-    """Why there is no answer."""
-
-    error: str
+    rest.openapi = openapi  # type: ignore[method-assign]

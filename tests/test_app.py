@@ -62,8 +62,8 @@ def test_metrics_count_what_was_asked(server: httpx.Client, small_mnist: Mnist) 
     ask(server, small_mnist.test_images[:256])
     ask(server, small_mnist.test_images[:1], path="/v2/models/resnet/infer")
     text = server.get("/metrics").text
-    assert 'inference_requests_total{status="200"} 1.0' in text
-    assert 'inference_requests_total{status="404"} 1.0' in text
+    assert 'inference_latency_seconds_count{status="200"} 1.0' in text
+    assert 'inference_latency_seconds_count{status="404"} 1.0' in text
     assert "inference_batch_images_sum 256.0" in text
     assert "inference_drift_score 0." in text
     predictions = [line for line in text.splitlines() if line.startswith("inference_predictions_")]

@@ -30,7 +30,7 @@ def test_requests_that_wait_are_one_batch_and_each_gets_its_own_answer(
 
     async def ask_all() -> list[np.ndarray]:
         batcher = Batcher(engine)
-        answers = await asyncio.gather(*(batcher.infer(images) for images in requests))
+        answers = await asyncio.gather(*(batcher.infer(images, 0.0) for images in requests))
         return [tensors["logits"] for _, tensors in answers]
 
     logits = asyncio.run(ask_all())
@@ -45,7 +45,7 @@ def test_a_batch_has_a_size_that_is_not_passed(model: Path, small_mnist: Mnist) 
 
     async def ask_all() -> None:
         batcher = Batcher(engine, max_batch=4)
-        await asyncio.gather(*(batcher.infer(small_mnist.test_images[:3]) for _ in range(3)))
+        await asyncio.gather(*(batcher.infer(small_mnist.test_images[:3], 0.0) for _ in range(3)))
 
     asyncio.run(ask_all())
     assert engine.sizes == [3, 3, 3]
@@ -54,11 +54,11 @@ def test_a_batch_has_a_size_that_is_not_passed(model: Path, small_mnist: Mnist) 
 def test_past_the_bound_a_request_is_refused_at_once(model: Path, small_mnist: Mnist) -> None:
     async def ask_too_much() -> None:
         batcher = Batcher(Engine(model), max_waiting=4)
-        first = batcher.infer(small_mnist.test_images[:3])
+        first = batcher.infer(small_mnist.test_images[:3], 0.0)
         with pytest.raises(OverloadError):
-            batcher.infer(small_mnist.test_images[:2])
+            batcher.infer(small_mnist.test_images[:2], 0.0)
         await first
-        await batcher.infer(small_mnist.test_images[:4])
+        await batcher.infer(small_mnist.test_images[:4], 0.0)
 
     asyncio.run(ask_too_much())
 
@@ -70,10 +70,10 @@ def test_a_failure_reaches_every_request_of_the_batch_and_no_other(
         batcher = Batcher(Engine(model))
         with monkeypatch.context() as patch:
             patch.setattr(batcher.engine, "infer", lambda _images: 1 / 0)
-            asked = (batcher.infer(small_mnist.test_images[:1]) for _ in range(2))
+            asked = (batcher.infer(small_mnist.test_images[:1], 0.0) for _ in range(2))
             errors = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(error) for error in errors] == [ZeroDivisionError] * 2
-        await batcher.infer(small_mnist.test_images[:1])
+        await batcher.infer(small_mnist.test_images[:1], 0.0)
 
     asyncio.run(ask())
 
@@ -81,7 +81,7 @@ def test_a_failure_reaches_every_request_of_the_batch_and_no_other(
 def test_a_caller_that_has_gone_disturbs_nobody(model: Path, small_mnist: Mnist) -> None:
     async def ask() -> None:
         batcher = Batcher(Engine(model))
-        gone, stays = (batcher.infer(small_mnist.test_images[:1]) for _ in range(2))
+        gone, stays = (batcher.infer(small_mnist.test_images[:1], 0.0) for _ in range(2))
         gone.cancel()
         await stays
         assert batcher.waiting == 0

@@ -16,7 +16,10 @@ BODY = json.dumps(
 
 
 def ask(
-    batcher: Batcher, pieces: Iterable[bytes | None], headers: infer.Headers | None = None
+    batcher: Batcher,
+    pieces: Iterable[bytes | None],
+    headers: infer.Headers | None = None,
+    timeout_s: float = 10,
 ) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
     """Send a body in pieces, of which None never comes; return status, headers and JSON."""
     waiting = list(pieces)
@@ -33,7 +36,16 @@ def ask(
 
     path = infer.PATH.fullmatch("/v2/models/batchnorm_mlp/infer")
     assert path
-    asyncio.run(infer.respond(batcher, path, {"headers": headers or []}, receive, send))
+
+    async def respond() -> None:
+        reader = infer.Reader(timeout_s)
+        scope = {"headers": headers or []}
+        answering = asyncio.create_task(infer.respond(batcher, reader, path, scope, receive, send))
+        while not answering.done():
+            await asyncio.sleep(0.01)
+            reader.cancel_slow()
+
+    asyncio.run(respond())
     return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
 
 
@@ -56,11 +68,9 @@ def test_a_body_over_the_limit_is_413(batcher: Batcher, pieces: int) -> None:
     assert "4194304 bytes" in response["error"]
 
 
-def test_a_body_that_does_not_come_is_408(
-    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(infer, "READ_TIMEOUT_S", 0.01)
-    assert ask(batcher, [BODY[:100], None])[0] == 408
+@pytest.mark.parametrize("pieces", [[None], [BODY[:100], None]])
+def test_a_body_that_does_not_come_is_408(batcher: Batcher, pieces: list[bytes | None]) -> None:
+    assert ask(batcher, pieces, timeout_s=0.05)[0] == 408
 
 
 def test_too_many_that_wait_are_503_with_a_time_to_come_again(model: Path) -> None:
