@@ -5,22 +5,14 @@ request. SERVE_TOKEN, if set, is the bearer token that every request must have.
 """
 
 import argparse
-import gc
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
-from functools import partial
 from pathlib import Path
 
-import uvicorn
-
-from serve.app import App
-from serve.engine import Engine
-from serve.model import resolve
-from serve.workers import run_workers
+from serve.workers import answer, answer_together, configure_log, load_engine
 
 log = logging.getLogger("serve")
 DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "artifacts" / "batchnorm_mlp" / "model.onnx"
@@ -55,31 +47,6 @@ def check(arguments: argparse.Namespace) -> None:
         log.warning("anybody who reaches %s may ask: set SERVE_TOKEN", arguments.host)
 
 
-def serve(arguments: argparse.Namespace, listener: socket.socket) -> None:
-    """Answer on a bound socket until SIGTERM or SIGINT, then finish what has begun."""
-    configure_log()
-    load = partial(load_engine, arguments.model)
-    app = App(load, os.environ.get("SERVE_TOKEN"), arguments.log_requests, arguments.poll)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False)
-    server = uvicorn.Server(config)
-    # uvicorn raises the signal again when it is done: to have been told to stop is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    gc.freeze()  # what is loaded stays: no need to look through it again and again
-    gc.set_threshold(100_000, 50, 1000)  # requests leave next to no cycles behind
-    server.run(sockets=[listener])
-
-
-def load_engine(model: str) -> Engine:
-    """Return the engine of what --model names now."""
-    return Engine(resolve(model))
-
-
-def configure_log() -> None:
-    """Log to standard error, each line with its time."""
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-
-
 def main() -> None:
     """Check the model, then answer until told to stop."""
     configure_log()
@@ -92,10 +59,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
     address = f"http://{arguments.host}:{listener.getsockname()[1]}"
     print(f"{engine.name} version {engine.version} at {address}", flush=True)
-    if arguments.workers == 1:
-        serve(arguments, listener)
-    else:
-        run_workers(arguments.workers, partial(serve, arguments, listener))
+    run = answer if arguments.workers == 1 else answer_together
+    run(arguments, listener)
 
 
 if __name__ == "__main__":

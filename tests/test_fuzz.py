@@ -1,0 +1,142 @@
+"""Whatever is sent, the server answers, with a sentence and not with a 5xx, and does not grow."""
+
+import http.client
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.artifacts import MODEL, require
+from pipeline.certify import running_server
+
+INFER = "/v2/models/batchnorm_mlp/infer"
+BODIES = 10_000
+GROWTH_BYTES = 32 * 2**20
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with running_server(require(MODEL, "export")) as client:
+        yield f"127.0.0.1:{client.base_url.port}"
+
+
+@pytest.fixture
+def connection(address: str) -> Iterator[http.client.HTTPConnection]:
+    with closing(http.client.HTTPConnection(address, timeout=10)) as connection:
+        yield connection
+
+
+def server_memory(address: str) -> int:
+    """The bytes of memory that the process behind the address has."""
+    port = int(address.split(":")[1])
+    for connection in psutil.net_connections("tcp4"):
+        if connection.status == "LISTEN" and connection.laddr.port == port and connection.pid:
+            return psutil.Process(connection.pid).memory_info().rss
+    raise AssertionError(f"nobody listens on {address}")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+SIZES = st.integers(-(2**70), 2**70) | st.sampled_from([0, 1, 28, 784, 1024, 2**31, 2**63])
+PARAMETERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "binary_data_size": SIZES | ANYTHING,
+        "binary_data": st.booleans() | ANYTHING,
+        "binary_data_output": st.booleans() | ANYTHING,
+    },
+)
+TENSORS = st.fixed_dictionaries(
+    {"name": st.just("images") | ANYTHING, "datatype": st.just("UINT8") | ANYTHING},
+    optional={
+        "shape": st.tuples(SIZES, st.just(28), st.just(28)) | st.lists(SIZES) | ANYTHING,
+        "data": st.sampled_from([[0] * 784, [[[255] * 28] * 28]]) | st.lists(ANYTHING) | ANYTHING,
+        "parameters": PARAMETERS | ANYTHING,
+    },
+)
+OUTPUTS = st.fixed_dictionaries(
+    {"name": st.sampled_from(["logits", "probabilities"]) | ANYTHING},
+    optional={"parameters": PARAMETERS | ANYTHING},
+)
+REQUESTS = st.fixed_dictionaries(
+    {"inputs": st.lists(TENSORS, max_size=2) | ANYTHING},
+    optional={
+        "outputs": st.lists(OUTPUTS, max_size=4) | ANYTHING,
+        "id": st.text() | ANYTHING,
+        "parameters": PARAMETERS | ANYTHING,
+    },
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[bytes, str | None]:
+    """A body, right or wrong or cut short or with bytes behind it, and a length of its JSON."""
+    body = draw(st.binary(max_size=64) | REQUESTS.map(lambda request: json.dumps(request).encode()))
+    length = draw(st.none() | st.just(str(len(body))) | SIZES.map(str) | st.just("ten"))
+    body += draw(st.just(b"") | st.just(bytes(784)) | st.binary(max_size=64))
+    return body[: draw(st.just(len(body)) | st.integers(0, len(body)))], length
+
+
+def test_ten_thousand_bodies_bring_no_failure_no_hang_and_no_growth(
+    address: str, connection: http.client.HTTPConnection
+) -> None:
+    statuses: set[int] = set()
+
+    @settings(
+        max_examples=BODIES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(bodies())
+    @example((b"[" * 2**20, None))
+    @example((b'{"inputs":' * 2**18, None))
+    @example((b" " * 2**22, None))
+    @example((b"{" + b'"a":' + b"9" * 2**20 + b"}", None))
+    def send(request: tuple[bytes, str | None]) -> None:
+        body, length = request
+        headers = {} if length is None else {"Inference-Header-Content-Length": length}
+        connection.request("POST", INFER, body, headers)
+        response = connection.getresponse()
+        content = response.read()
+        statuses.add(response.status)
+        assert response.status in (200, 400, 413), content
+        if response.status != 200:
+            assert json.loads(content)["error"]
+
+    for _ in range(100):  # what it needs at most is there before the count begins
+        connection.request("POST", INFER, b"[" * 2**20)
+        connection.getresponse().read()
+    before = server_memory(address)
+    send()
+    assert server_memory(address) - before < GROWTH_BYTES
+    assert statuses >= {200, 400}
+    assert httpx.get(f"http://{address}/v2/health/ready").status_code == 200
+
+
+def test_the_openapi_document_is_true(address: str, tmp_path: Path) -> None:
+    (tmp_path / "schemathesis.toml").write_text('[parameters]\nname = "batchnorm_mlp"\n')
+    checks = (
+        "not_a_server_error,status_code_conformance,content_type_conformance,"
+        "response_headers_conformance,response_schema_conformance"
+    )
+    done = subprocess.run(
+        [
+            "schemathesis", "run", f"http://{address}/openapi.json", "--checks", checks,
+            "--max-examples", "50", "--request-timeout", "5", "--seed", "0", "--no-color",
+        ],
+        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "10 passed" in done.stdout

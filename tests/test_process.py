@@ -1,0 +1,222 @@
+"""The real `python -m serve`: signals, workers, tokens and more load than it can carry."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from models import BatchNormMLP
+from pipeline.artifacts import ROOT
+from pipeline.export import to_onnx
+from serve.__main__ import check
+
+INFER = "/v2/models/batchnorm_mlp/infer"
+HEAD = (
+    '{"inputs":[{"name":"images","datatype":"UINT8","shape":[%d,28,28],'
+    '"parameters":{"binary_data_size":%d}}],"outputs":[{"name":"logits"}]}'
+)
+
+
+def raw_request(images: np.ndarray) -> tuple[bytes, dict[str, str]]:
+    """A body with the images as raw bytes, and its header."""
+    head = HEAD % (len(images), images.nbytes)
+    return head.encode() + images.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+@contextmanager
+def serving(
+    model: Path, *options: str, log: Path | None = None, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the server on a port of its own choice; give its process and address."""
+    command = [sys.executable, "-m", "serve", "--model", str(model), "--port", "0", *options]
+    with (log or Path(os.devnull)).open("w") as errors:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, text=True,
+            stdout=subprocess.PIPE, stderr=errors,
+        )  # fmt: skip
+    try:
+        assert process.stdout
+        address = re.search(r"http://\S+", process.stdout.readline())
+        assert address
+        with httpx.Client(transport=httpx.HTTPTransport(retries=20)) as client:
+            client.get(f"{address[0]}/v2/health/ready").raise_for_status()
+        yield process, address[0]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def other_model(tmp_path: Path) -> Path:
+    """An untrained network's file: other bytes, other answers."""
+    path = tmp_path / "other.onnx"
+    path.write_bytes(to_onnx(BatchNormMLP().eval(), 0.1).SerializeToString(deterministic=True))
+    return path
+
+
+def test_fifty_swaps_under_load_fail_no_request(model: Path, other_model: Path) -> None:
+    contents = [other_model.read_bytes(), model.read_bytes()]
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+    statuses: Counter[int] = Counter()
+    versions: set[str] = set()
+    done = threading.Event()
+
+    def ask(address: str) -> None:
+        with httpx.Client(base_url=address, headers=headers) as client:
+            while not done.is_set():
+                response = client.post(INFER, content=body)
+                statuses[response.status_code] += 1
+                versions.add(response.json()["model_version"])
+
+    with serving(model) as (process, address):
+        askers = [threading.Thread(target=ask, args=[address]) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        for swap in range(50):
+            other_model.write_bytes(contents[swap % 2])
+            other_model.replace(model)
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+        done.set()
+        for asker in askers:
+            asker.join()
+        process.terminate()
+        assert process.wait(10) == 0
+    assert list(statuses) == [200]
+    assert len(versions) == 2
+
+
+@pytest.mark.parametrize("missing", [0, 4000])  # bytes cut out, or zeroed
+def test_a_corrupted_file_is_refused_and_the_old_model_serves_on(
+    model: Path, tmp_path: Path, missing: int
+) -> None:
+    log = tmp_path / "log"
+    content = model.read_bytes()
+    with serving(model, log=log) as (process, address):
+        version = httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"]
+        middle = len(content) // 2
+        model.write_bytes(content[:middle] + bytes(missing) + content[middle + 4000 :])
+        process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 10
+        while "kept version" not in log.read_text() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert "kept version" in log.read_text()
+        assert httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"] == version
+
+
+def test_poll_swaps_without_a_signal(model: Path, other_model: Path) -> None:
+    with serving(model, "--poll", "0.1") as (_, address):
+        version = httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"]
+        other_model.replace(model)
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            if httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"] != version:
+                return
+            time.sleep(0.05)
+        pytest.fail("the other model was not served within 10 s")
+
+
+def test_sigterm_finishes_what_has_begun_and_takes_no_more(model: Path) -> None:
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+
+    async def ask_slowly() -> bytes:
+        with serving(model) as (process, address):
+            host, port = address.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            lines = [f"POST {INFER} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            writer.write("\r\n".join([*lines, "", ""]).encode() + body[:100])
+            await asyncio.sleep(0.3)
+            process.terminate()
+            await asyncio.sleep(0.3)
+            with pytest.raises(OSError):
+                await asyncio.open_connection(host, int(port))
+            writer.write(body[100:])
+            status = await reader.readline()
+            writer.close()
+            assert await asyncio.to_thread(process.wait, 10) == 0
+            return status
+
+    assert asyncio.run(ask_slowly()).startswith(b"HTTP/1.1 200")
+
+
+def test_workers_count_together(model: Path) -> None:
+    body, headers = raw_request(np.zeros((3, 28, 28), np.uint8))
+    with serving(model, "--workers", "2") as (process, address):
+        for _ in range(20):  # each over a connection of its own, so both workers get some
+            assert httpx.post(address + INFER, content=body, headers=headers).status_code == 200
+        text = httpx.get(f"{address}/metrics").text
+        process.terminate()
+        assert process.wait(10) == 0
+    assert 'inference_latency_seconds_count{status="200"} 20.0' in text
+    assert "inference_batch_images_sum 60.0" in text
+
+
+def test_with_a_token_only_who_bears_it_may_ask(model: Path) -> None:
+    with serving(model, SERVE_TOKEN="secret") as (_, address):  # noqa: S106
+
+        def ask(path: str, token: str) -> int:
+            return httpx.get(address + path, headers={"Authorization": token}).status_code
+
+        assert ask("/v2", "Bearer secret") == 200
+        assert ask("/v2", "Bearer wrong") == 401
+        assert ask("/metrics", "") == 401
+        assert ask("/v2/health/live", "") == 200
+        assert httpx.post(address + INFER).status_code == 401
+
+
+def test_a_wide_address_without_a_token_is_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SERVE_TOKEN", raising=False)
+    check(Namespace(workers=1, poll=None, host="127.0.0.1"))
+    assert not caplog.text
+    check(Namespace(workers=1, poll=None, host="0.0.0.0"))  # noqa: S104
+    assert "set SERVE_TOKEN" in caplog.text
+
+
+def test_a_log_line_has_the_requests_id(model: Path, tmp_path: Path) -> None:
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+    log = tmp_path / "log"
+    with serving(model, "--log-requests", log=log) as (_, address):
+        asked = httpx.post(address + INFER, content=body, headers=headers | {"X-Request-ID": "a7"})
+    assert asked.headers["x-request-id"] == "a7"
+    assert re.search(r'"request_id":"a7".*"status":200,"latency_ms":', log.read_text())
+
+
+def test_four_times_the_load_is_answered_or_refused_and_then_forgotten(model: Path) -> None:
+    body, headers = raw_request(np.zeros((256, 28, 28), np.uint8))  # sixteen of them may wait
+    statuses: Counter[int] = Counter()
+
+    async def ask(client: httpx.AsyncClient, end: float) -> None:
+        while time.monotonic() < end:
+            statuses[(await client.post(INFER, content=body)).status_code] += 1
+
+    async def ask_too_much(address: str) -> float:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(
+            base_url=address, headers=headers, limits=limits, timeout=30
+        ) as client:
+            end = time.monotonic() + 3
+            await asyncio.gather(*(ask(client, end) for _ in range(64)))
+            start = time.monotonic()
+            (await client.post(INFER, content=body)).raise_for_status()
+            return time.monotonic() - start
+
+    with serving(model) as (_, address):
+        assert asyncio.run(ask_too_much(address)) < 1
+    assert set(statuses) <= {200, 503}
+    assert min(statuses[200], statuses[503]) > 0
