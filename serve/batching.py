@@ -72,7 +72,8 @@ class Batcher:
             asyncio.get_running_loop().call_soon(self._run_batch)
         engine = self.engine
         try:
-            tensors = engine.infer(np.concatenate([images for images, _, _ in batch]))
+            together = [images for images, _, _ in batch]
+            tensors = engine.infer(together[0] if len(batch) == 1 else np.concatenate(together))
         except Exception as error:  # of whatever kind: each caller must learn of it
             for _, answer, _ in batch:
                 if not answer.done():

@@ -45,17 +45,18 @@ class Reader:
         task = asyncio.current_task()
         assert task
         self._since[task] = time.monotonic()
-        body = b""
+        pieces, size = [], 0
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise HTTPError(400, "the client has gone")
-                body += message["body"]
-                if len(body) > MAX_BODY_BYTES:
+                pieces.append(message["body"])
+                size += len(message["body"])
+                if size > MAX_BODY_BYTES:
                     raise HTTPError(413, f"a body may have {MAX_BODY_BYTES} bytes: send less")
                 if not message["more_body"]:
-                    return body
+                    return b"".join(pieces)
         except asyncio.CancelledError as error:
             raise HTTPError(408, f"the body took more than {self._timeout_s} s") from error
         finally:

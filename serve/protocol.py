@@ -160,10 +160,10 @@ def decode_request(
             raise RequestError(
                 f"there is no output {output.name!r}: ask for logits or probabilities"
             )
-    return request, _decode_images(request.inputs[0], body[end:])
+    return request, _decode_images(request.inputs[0], memoryview(body)[end:])
 
 
-def _decode_images(tensor: InputTensor, raw: bytes) -> np.ndarray:
+def _decode_images(tensor: InputTensor, raw: memoryview) -> np.ndarray:
     if tensor.name != "images":
         raise RequestError(f"the input must be named 'images', got {tensor.name!r}")
     if tensor.datatype != "UINT8":
@@ -175,7 +175,7 @@ def _decode_images(tensor: InputTensor, raw: bytes) -> np.ndarray:
         )
     size = tensor.parameters.binary_data_size
     if size is None:
-        pixels: bytes | bytearray = _decode_data(tensor.data)
+        pixels: memoryview | bytearray = _decode_data(tensor.data)
     elif size != len(raw) or tensor.data is not UNSET:
         raise RequestError(f"images has binary_data_size {size}, but {len(raw)} bytes follow")
     else:

@@ -1,0 +1,258 @@
+"""Times the server beside its peers and its limits, in one run: `python -m bench.serving`.
+
+Each server has one core and wrk another. MLServer and KServe's SDK get environments of their own
+in .bench/; the floor is uvicorn answering a constant, and bare ONNX Runtime the limit for batches.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import mlflow
+import numpy as np
+import onnx
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from tqdm import tqdm
+
+from pipeline.artifacts import MODEL, ROOT, require
+from pipeline.data import load_mnist
+
+FOLDER = ROOT / ".bench"
+PEERS = ROOT / "bench" / "peers"
+INFER = "/v2/models/batchnorm_mlp/infer"
+REQUIREMENTS = {
+    "mlserver": ["mlserver==1.7.1", "onnxruntime", "numpy"],
+    "kserve": ["kserve==0.21.0", "onnxruntime", "numpy"],
+}
+BARE = """
+import sys, time, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(sys.argv[1], options)
+images = numpy.load(sys.argv[2])[: int(sys.argv[3])]
+outputs = ["logits", "probabilities"]
+end, count = time.perf_counter() + float(sys.argv[4]), 0
+while time.perf_counter() < end:
+    session.run(outputs, {"images": images})
+    count += 1
+print(count / float(sys.argv[4]))
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk sends again and again: the body of a POST and its headers."""
+
+    body: bytes
+    headers: dict[str, str]
+
+    def script(self, name: str) -> Path:
+        """Write the Lua that makes wrk send it."""
+        body, path = FOLDER / f"{name}.body", FOLDER / f"{name}.lua"
+        body.write_bytes(self.body)
+        lines = [f'wrk.method = "POST"\nwrk.body = io.open("{body}", "rb"):read("*a")']
+        lines += [f'wrk.headers["{key}"] = "{value}"' for key, value in self.headers.items()]
+        path.write_text("\n".join(lines))
+        return path
+
+
+def json_load(images: np.ndarray) -> Load:
+    """Return an inference request with the images as numbers."""
+    tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8"}
+    body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
+    return Load(json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+def binary_load(images: np.ndarray) -> Load:
+    """Return an inference request with the images as raw bytes, to be answered with raw bytes."""
+    tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8"}
+    size = {"parameters": {"binary_data_size": images.nbytes}}
+    head = json.dumps(
+        {"inputs": [tensor | size], "parameters": {"binary_data_output": True}}
+    ).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return Load(head + images.tobytes(), headers | {"Content-Type": "application/octet-stream"})
+
+
+def mlflow_load(images: np.ndarray) -> Load:
+    """Return a request of MLflow's own kind."""
+    body = {"inputs": {"images": images.tolist()}}
+    return Load(json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+def environment(name: str) -> Path:
+    """Return the Python of a peer's environment, making it if need be."""
+    folder = FOLDER / name
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if not done.exists():
+        subprocess.run(["uv", "venv", "--quiet", "--clear", str(folder)], check=True)
+        install = ["uv", "pip", "install", "--quiet", "--python", str(python)]
+        subprocess.run([*install, *REQUIREMENTS[name]], check=True)
+        done.touch()
+    return python
+
+
+def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
+    """Return how each server is started, without its port, and the path that tells it is ready."""
+    mlflow_model, settings = FOLDER / "mlflow-model", FOLDER / "mlserver-model"
+    shutil.rmtree(mlflow_model, ignore_errors=True)
+    images = TensorSpec(np.dtype(np.uint8), (-1, 28, 28), "images")
+    signature = ModelSignature(Schema([images]))
+    mlflow.onnx.save_model(onnx.load(model), mlflow_model, signature=signature)
+    settings.mkdir(exist_ok=True)
+    parameters = {"uri": str(model)}
+    runtime = {"name": "batchnorm_mlp", "implementation": "mlserver_runtime.OnnxRuntime"}
+    (settings / "model-settings.json").write_text(json.dumps(runtime | {"parameters": parameters}))
+    shutil.copy(PEERS / "mlserver_runtime.py", settings)
+    mlserver = environment("mlserver").parent / "mlserver"
+    python = sys.executable
+    ready = "/v2/health/ready"
+    return {
+        "floor": ([python, PEERS / "floor.py", "PORT"], "/"),
+        "ours": ([python, "-m", "serve", "--model", model, "--port", "PORT"], ready),
+        "mlflow": (
+            [python, "-m", "mlflow", "models", "serve", "--model-uri", mlflow_model,
+             "--env-manager", "local", "--port", "PORT"],
+            "/ping",
+        ),
+        "mlserver": ([mlserver, "start", settings], ready),
+        "kserve": ([environment("kserve"), PEERS / "kserve_server.py", "PORT", model], ready),
+    }  # fmt: skip
+
+
+@contextmanager
+def running(command: list[str | Path], ready: str, port: int) -> Iterator[str]:
+    """Start a server on core 0 and a port, wait until it is ready, and stop it in the end."""
+    words = [str(port) if word == "PORT" else str(word) for word in command]
+    ports = {"MLSERVER_HTTP_PORT": port, "MLSERVER_GRPC_PORT": port + 100,
+             "MLSERVER_METRICS_PORT": port + 200, "MLSERVER_PARALLEL_WORKERS": 0}  # fmt: skip
+    variables = {"MLSERVER_HOST": "127.0.0.1"} | {name: str(at) for name, at in ports.items()}
+    address = f"http://127.0.0.1:{port}"
+    with (FOLDER / f"{port}.log").open("w") as log:
+        server = subprocess.Popen(
+            ["taskset", "--cpu-list", "0", *words],
+            cwd=ROOT, env=os.environ | variables, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and server.poll() is None:
+            try:
+                httpx.get(address + ready).raise_for_status()
+                break
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        else:
+            raise RuntimeError(f"{words} did not start: see {log.name}")
+        yield address
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def wrk(url: str, script: Path, connections: int, duration_s: int) -> dict[str, float]:
+    """Return requests per second and the latencies p50 and p99 in milliseconds."""
+    command = ["taskset", "--cpu-list", "1", "wrk", "-t1", f"-c{connections}", f"-d{duration_s}s",
+               "--latency", "-s", str(script), url]  # fmt: skip
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in text:
+        raise RuntimeError(f"{url} refuses what is sent:\n{text}")
+    scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+    figures = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])}  # type: ignore[index]
+    for name in ("50", "99"):
+        value, unit = re.search(rf"{name}%\s+([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+        figures[f"p{name}"] = float(value) * scale[unit]
+    return figures
+
+
+def bare_rate(model: Path, images: Path, batch: int, duration_s: int) -> float:
+    """Return how many batches per second ONNX Runtime alone runs on core 0."""
+    command = ["taskset", "--cpu-list", "0", sys.executable, "-c", BARE, str(model), str(images),
+               str(batch), str(duration_s)]  # fmt: skip
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[str, float]]]:
+    """Return the figures of every contestant in every round."""
+    images = load_mnist().test_images[:256]
+    np.save(FOLDER / "images.npy", images)
+    one = images[:1]
+    contestants = {
+        "floor, JSON": ("floor", "/", json_load(one), 16),
+        "ours, JSON": ("ours", INFER, json_load(one), 16),
+        "floor, binary": ("floor", "/", binary_load(one), 16),
+        "ours, binary": ("ours", INFER, binary_load(one), 16),
+        "MLServer": ("mlserver", INFER, json_load(one), 16),
+        "KServe SDK": ("kserve", INFER, json_load(one), 16),
+        "mlflow models serve": ("mlflow", "/invocations", mlflow_load(one), 16),
+        "ours, 64": ("ours", INFER, binary_load(images[:64]), 4),
+        "ours, 256": ("ours", INFER, binary_load(images), 4),
+    }
+    figures: dict[str, list[dict[str, float]]] = {}
+    with ExitStack() as stack:
+        addresses = {
+            name: stack.enter_context(running(command, ready, 18080 + number))
+            for number, (name, (command, ready)) in enumerate(commands(model).items())
+        }
+        scripts = {name: load.script(name) for name, (_, _, load, _) in contestants.items()}
+        for _ in tqdm(range(rounds), "rounds", disable=None):
+            for name, (server, path, _, connections) in contestants.items():
+                found = wrk(addresses[server] + path, scripts[name], connections, duration_s)
+                figures.setdefault(name, []).append(found)
+            for batch in (64, 256):
+                rate = bare_rate(model, FOLDER / "images.npy", batch, duration_s)
+                figures.setdefault(f"bare, {batch}", []).append({"rate": rate})
+    return figures
+
+
+def main() -> None:
+    """Measure, then print two tables."""
+    parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds to take (default: 5)")
+    parser.add_argument("--duration", type=int, default=3, help="seconds of each load (default: 3)")
+    arguments = parser.parse_args()
+    for program in ("wrk", "taskset"):
+        if not shutil.which(program):
+            sys.exit(f"skipped: needs {program} (apt-get install wrk util-linux)")
+    if (os.cpu_count() or 1) < 2:
+        sys.exit("skipped: needs two cores, one for the server and one for the load")
+    FOLDER.mkdir(exist_ok=True)
+    figures = measure(require(MODEL, "export"), arguments.rounds, arguments.duration)
+
+    def median(name: str, figure: str) -> float:
+        return statistics.median(found[figure] for found in figures[name])
+
+    def ratio(name: str, other: str) -> float:
+        pairs = zip(figures[name], figures[other], strict=True)
+        return statistics.median(a["rate"] / b["rate"] for a, b in pairs)
+
+    print("| one image a request, 16 connections | requests/s | of the floor | p50 | p99 |")
+    print("| --- | --- | --- | --- | --- |")
+    for name in figures:
+        if "64" not in name and "256" not in name:
+            floor = "floor, binary" if "binary" in name else "floor, JSON"
+            print(f"| {name} | {median(name, 'rate'):,.0f} | {ratio(name, floor):.2f} | "
+                  f"{median(name, 'p50'):.2f} ms | {median(name, 'p99'):.2f} ms |")  # fmt: skip
+    print(f"\nours, JSON, is {ratio('ours, JSON', 'MLServer'):.1f} times MLServer\n")
+    print("| batch, binary, 4 connections | images/s | ONNX Runtime alone | ratio |")
+    print("| --- | --- | --- | --- |")
+    for batch in (64, 256):
+        print(f"| {batch} | {batch * median(f'ours, {batch}', 'rate'):,.0f} | "
+              f"{batch * median(f'bare, {batch}', 'rate'):,.0f} | "
+              f"{ratio(f'ours, {batch}', f'bare, {batch}'):.2f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
