@@ -1,0 +1,1 @@
+"""Puts the model behind Triton or KServe, or the server into a container."""
