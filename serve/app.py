@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from serve import infer, protocol
 from serve.batching import Batcher
 from serve.engine import Engine
-from serve.infer import Message, Receive, Send
+from serve.reader import HTTPError, Message, Reader, Receive, Send
 from serve.schema import INFERENCE, add_bodies, errors
 
 PAGE = Path(__file__).parent / "page"
@@ -42,7 +42,7 @@ class App:
         poll_s: float | None = None,
     ) -> None:
         self.batcher = Batcher(load())
-        self.reader = infer.Reader()
+        self.reader = Reader()
         self.rest = create_rest(self)
         self.poll_s = poll_s
         self._load = load
@@ -161,7 +161,7 @@ def create_rest(app: App) -> FastAPI:
     def check_model(name: str, version: str | None) -> None:
         try:
             infer.check_model(batcher.engine, name, version)
-        except infer.HTTPError as error:
+        except HTTPError as error:
             raise HTTPException(error.status, str(error)) from error
 
     add_bodies(rest)

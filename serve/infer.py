@@ -3,79 +3,18 @@
 It stands before FastAPI because routing and validation there cost more than the network does.
 """
 
-import asyncio
 import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from serve import protocol
 from serve.batching import Batcher, OverloadError
 from serve.engine import Engine
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+from serve.reader import Headers, HTTPError, Message, Reader, Receive, Send, json_length
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
-MAX_BODY_BYTES = 4 * 2**20  # protocol.MAX_IMAGES images as JSON
-
 log = logging.getLogger("serve")
-
-
-class Reader:
-    """Reads bodies within a time limit, kept for all at once: a timer for each is ten times dearer.
-
-    Its owner calls `cancel_slow` now and then.
-    """
-
-    def __init__(self, timeout_s: float = 10.0) -> None:
-        self._timeout_s = timeout_s
-        self._since: dict[asyncio.Task, float] = {}  # who reads, and since when
-
-    async def read(self, receive: Receive) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            HTTPError: it is too large (413), comes too slowly (408) or breaks off (400).
-        """
-        task = asyncio.current_task()
-        assert task
-        self._since[task] = time.monotonic()
-        pieces, size = [], 0
-        try:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise HTTPError(400, "the client has gone")
-                pieces.append(message["body"])
-                size += len(message["body"])
-                if size > MAX_BODY_BYTES:
-                    raise HTTPError(413, f"a body may have {MAX_BODY_BYTES} bytes: send less")
-                if not message["more_body"]:
-                    return b"".join(pieces)
-        except asyncio.CancelledError as error:
-            raise HTTPError(408, f"the body took more than {self._timeout_s} s") from error
-        finally:
-            del self._since[task]
-
-    def cancel_slow(self) -> None:
-        """Give up the bodies that take too long."""
-        latest = time.monotonic() - self._timeout_s
-        for task, since in self._since.items():
-            if since < latest:
-                task.cancel()
-
-
-class HTTPError(Exception):
-    """An answer other than 200: its status and one sentence for whoever asked."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 async def respond(
@@ -147,19 +86,19 @@ async def answer(
         HTTPError: the request is wrong (400), too large (413) or too slow (408), or the server is
             overloaded (503).
     """
-    json_length = read_headers(headers)
+    head_length = json_length(headers)
     body = await reader.read(receive)
     try:
-        request, images = protocol.decode_request(body, json_length)
+        request, images = protocol.decode_request(body, head_length)
         engine, tensors = await batcher.infer(images, start)
     except protocol.RequestError as error:
         raise HTTPError(400, str(error)) from error
     except OverloadError as error:
         raise HTTPError(503, "too many requests wait: try again in a second") from error
-    content, json_length = protocol.encode_response(engine.name, engine.version, request, tensors)
-    if json_length is None:
+    content, head_length = protocol.encode_response(engine.name, engine.version, request, tensors)
+    if head_length is None:
         return content, [(b"content-type", b"application/json")]
-    length = (b"inference-header-content-length", b"%d" % json_length)
+    length = (b"inference-header-content-length", b"%d" % head_length)
     return content, [(b"content-type", b"application/octet-stream"), length]
 
 
@@ -169,16 +108,3 @@ def check_model(engine: Engine, name: str, version: str | None) -> None:
         raise HTTPError(404, f"there is no model {name!r}, only {engine.name!r}")
     if version not in (None, engine.version):
         raise HTTPError(404, f"there is no version {version!r}, only {engine.version!r}")
-
-
-def read_headers(headers: Headers) -> int | None:
-    """Return the length of the JSON before raw tensors, None if the body is all JSON."""
-    length = None
-    for name, value in headers:
-        if name == b"inference-header-content-length":
-            if not value.isdigit() or len(value) > 18:
-                raise HTTPError(400, "Inference-Header-Content-Length must be a whole number")
-            length = int(value)
-        elif name == b"content-encoding" and value != b"identity":
-            raise HTTPError(400, "compressed bodies are not read: send them as they are")
-    return length

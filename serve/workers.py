@@ -71,7 +71,8 @@ def answer_together(arguments: Namespace, listener: socket.socket) -> None:
         forward(signal.SIGTERM, None)
         for worker in workers:
             worker.join()
-        sys.exit(int(any(worker.exitcode for worker in workers)))
+        told_to = (0, -signal.SIGTERM)  # the latter before it could begin
+        sys.exit(int(any(worker.exitcode not in told_to for worker in workers)))
 
 
 def _answer_while_led(arguments: Namespace, listener: socket.socket) -> None:

@@ -9,6 +9,7 @@ import pytest
 from serve import infer
 from serve.batching import Batcher
 from serve.engine import Engine
+from serve.reader import MAX_BODY_BYTES, Headers, Message, Reader
 
 BODY = json.dumps(
     {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 28, 28], "data": [0] * 784}]}
@@ -18,27 +19,27 @@ BODY = json.dumps(
 def ask(
     batcher: Batcher,
     pieces: Iterable[bytes | None],
-    headers: infer.Headers | None = None,
+    headers: Headers | None = None,
     timeout_s: float = 10,
 ) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
     """Send a body in pieces, of which None never comes; return status, headers and JSON."""
     waiting = list(pieces)
-    sent: list[infer.Message] = []
+    sent: list[Message] = []
 
-    async def receive() -> infer.Message:
+    async def receive() -> Message:
         piece = waiting.pop(0)
         if piece is None:
             await asyncio.sleep(60)
         return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
 
-    async def send(message: infer.Message) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
     path = infer.PATH.fullmatch("/v2/models/batchnorm_mlp/infer")
     assert path
 
     async def respond() -> None:
-        reader = infer.Reader(timeout_s)
+        reader = Reader(timeout_s)
         scope = {"headers": headers or []}
         answering = asyncio.create_task(infer.respond(batcher, reader, path, scope, receive, send))
         while not answering.done():
@@ -62,7 +63,7 @@ def test_a_body_in_pieces_is_one_body(batcher: Batcher) -> None:
 
 @pytest.mark.parametrize("pieces", [1, 5])
 def test_a_body_over_the_limit_is_413(batcher: Batcher, pieces: int) -> None:
-    piece = b" " * (infer.MAX_BODY_BYTES // pieces + 1)
+    piece = b" " * (MAX_BODY_BYTES // pieces + 1)
     status, _, response = ask(batcher, [piece] * pieces + [b""])
     assert status == 413
     assert "4194304 bytes" in response["error"]

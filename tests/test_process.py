@@ -10,7 +10,7 @@ import threading
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,6 +57,13 @@ def serving(
     finally:
         process.kill()
         process.communicate()
+
+
+def wait_until(true: Callable[[], bool], timeout_s: float = 10) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end, f"not true within {timeout_s} s"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -110,23 +117,16 @@ def test_a_corrupted_file_is_refused_and_the_old_model_serves_on(
         middle = len(content) // 2
         model.write_bytes(content[:middle] + bytes(missing) + content[middle + 4000 :])
         process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 10
-        while "kept version" not in log.read_text() and time.monotonic() < end:
-            time.sleep(0.05)
-        assert "kept version" in log.read_text()
+        wait_until(lambda: "kept version" in log.read_text())
         assert httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"] == version
 
 
 def test_poll_swaps_without_a_signal(model: Path, other_model: Path) -> None:
     with serving(model, "--poll", "0.1") as (_, address):
-        version = httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"]
+        url = f"{address}/v2/models/batchnorm_mlp"
+        version = httpx.get(url).json()["versions"]
         other_model.replace(model)
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            if httpx.get(f"{address}/v2/models/batchnorm_mlp").json()["versions"] != version:
-                return
-            time.sleep(0.05)
-        pytest.fail("the other model was not served within 10 s")
+        wait_until(lambda: httpx.get(url).json()["versions"] != version)
 
 
 def test_sigterm_finishes_what_has_begun_and_takes_no_more(model: Path) -> None:
@@ -193,8 +193,9 @@ def test_a_log_line_has_the_requests_id(model: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with serving(model, "--log-requests", log=log) as (_, address):
         asked = httpx.post(address + INFER, content=body, headers=headers | {"X-Request-ID": "a7"})
+        line = r'"request_id":"a7".*"status":200,"latency_ms":'
+        wait_until(lambda: bool(re.search(line, log.read_text())))
     assert asked.headers["x-request-id"] == "a7"
-    assert re.search(r'"request_id":"a7".*"status":200,"latency_ms":', log.read_text())
 
 
 def test_four_times_the_load_is_answered_or_refused_and_then_forgotten(model: Path) -> None:
