@@ -55,11 +55,16 @@ class Batcher:
             raise OverloadError
         loop = asyncio.get_running_loop()
         if not self._queue:
-            loop.call_soon(loop.call_soon, self._run_batch)  # two turns: the first one reads
+            loop.call_soon(loop.call_soon, self._run_all)  # two turns: the first one reads
         answer: asyncio.Future[Answer] = loop.create_future()
         self._queue.append((images, answer, start))
         self.waiting += len(images)
         return answer
+
+    def _run_all(self) -> None:
+        # Before more is read: under overload, reading what must be refused would take all the time.
+        while self._queue:
+            self._run_batch()
 
     def _run_batch(self) -> None:
         batch = [self._queue.popleft()]
@@ -68,8 +73,6 @@ class Batcher:
             batch.append(self._queue.popleft())
             size += len(batch[-1][0])
         self.waiting -= size
-        if self._queue:
-            asyncio.get_running_loop().call_soon(self._run_batch)
         engine = self.engine
         try:
             together = [images for images, _, _ in batch]
