@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from itertools import accumulate
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -94,18 +95,28 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _tags(weights_sha256: str) -> dict[str, str]:
-    changes = _git("status", "--porcelain", "--", ":/", ":!dvc.lock")  # the lock follows the run
     return {
         "weights.sha256": weights_sha256,
         "data.md5": PIN,
         "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
-        "git.dirty": str(bool(changes)).lower(),
+        "git.dirty": str(_is_dirty()).lower(),
     }
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+def _is_dirty() -> bool:
+    # Against a fresh index: git's own goes by size and time, which a quick change may leave alike.
+    with TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        _git("read-tree", "HEAD", **index)
+        changes = _git("status", "--porcelain", "--", ":/", ":!dvc.lock", **index)
+    return bool(changes)  # dvc.lock is left out, since it follows the run
+
+
+def _git(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=ROOT, env=os.environ | environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
     return done.stdout.strip()
 
 
