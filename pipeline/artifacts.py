@@ -17,8 +17,11 @@ KEYS = ("simple_mlp", "batchnorm_mlp")  # as in models.NETWORKS, without importi
 
 MODEL = ARTIFACTS / "batchnorm_mlp" / "model.onnx"
 CERTIFICATE = ARTIFACTS / "certificate.json"
+CERTIFICATE_PICTURE = ARTIFACTS / "certificate.png"
 METRICS = ARTIFACTS / "metrics.json"
 LOSSES = ARTIFACTS / "losses.png"
+PROVENANCE = ARTIFACTS / "provenance.json"
+PROMOTION = ARTIFACTS / "promotion.json"
 
 
 def weights_path(key: str) -> Path:

@@ -1,7 +1,7 @@
 """The Prefect flow that trains both networks at once: `python -m pipeline.flow`.
 
 Each task runs `python -m pipeline.train <key>` in a process of its own; then both histories make
-artifacts/metrics.json and artifacts/losses.png.
+artifacts/metrics.json and artifacts/losses.png. artifacts/provenance.json says where it began.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from prefect import State, flow, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 
@@ -17,6 +18,7 @@ from pipeline.artifacts import KEYS, LOSSES, METRICS, ROOT, history_path, write_
 from pipeline.figure import draw_losses
 from pipeline.history import read_history
 from pipeline.params import load_params
+from pipeline.provenance import write_provenance
 
 
 def was_killed(_task: Any, _run: Any, state: State) -> bool:
@@ -62,11 +64,17 @@ def train_networks() -> State:
     return compare_networks(return_state=True)
 
 
+@flow(name="promote")
+def show_promotion(report: str) -> None:
+    """Show the promotion's Markdown report among Prefect's artifacts."""
+    create_markdown_artifact(report, key="promotion")
+
+
 def main() -> None:
     """Run the flow once; Prefect starts a server of its own unless PREFECT_API_URL names one."""
     try:
-        load_params()
-    except ValueError as error:
+        write_provenance(load_params().train)
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     state = train_networks(return_state=True)
     if not state.is_completed():

@@ -1,0 +1,62 @@
+"""Where a training comes from: artifacts/provenance.json, which DVC keeps with the weights.
+
+Written before the first step, so that what is changed while it runs is no part of it.
+"""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.artifacts import PROVENANCE, ROOT, require, write_whole
+from pipeline.data import PIN
+from pipeline.params import TrainParams
+
+
+def write_provenance(params: TrainParams) -> None:
+    """Write the commit, whether the tree differs from it, the parameters, the data and the time."""
+    changes = git("status", "--porcelain", "--", ":/", ":!dvc.lock")  # the lock follows the run
+    provenance = {
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(changes),
+        "data_md5": PIN,
+        "params": params.model_dump(),
+    }
+    write_whole(PROVENANCE, json.dumps(provenance, indent=2).encode())
+
+
+def read_provenance() -> dict[str, Any]:
+    """Return what `write_provenance` wrote."""
+    return json.loads(require(PROVENANCE, "train").read_text())
+
+
+def params_sha256(params: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of parameters by name; each value counts as text, as MLflow keeps it."""
+    texts = {name: str(value) for name, value in params.items()}
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
+
+
+def lineage_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return what ties a training's products to their origin, as they are tagged with it."""
+    return {
+        "params.sha256": params_sha256(provenance["params"]),
+        "data.md5": provenance["data_md5"],
+        "git.commit": provenance["commit"],
+        "git.dirty": str(provenance["dirty"]).lower(),
+    }
+
+
+def git(*arguments: str) -> str:
+    """Return what a git command prints in the project.
+
+    Raises:
+        ValueError: it failed; the message is git's.
+    """
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()
