@@ -57,9 +57,9 @@ def promote(client: Any) -> dict[str, Any]:
     }
     if promotion["alias"] == CHAMPION and promotion["champion_before"]:
         tags["replaced"] = str(promotion["champion_before"])
-    tracking.keep(client, version, CERTIFICATE, tags)
-    tracking.set_alias(client, promotion["alias"], version, report(promotion))
-    show(report(promotion))
+    text = report(promotion)
+    tracking.settle(client, version, CERTIFICATE, tags, promotion["alias"], text)
+    show(text)
     write_whole(PROMOTION, json.dumps(promotion, indent=2).encode())
     return promotion
 
@@ -88,11 +88,11 @@ def compare_with_champion(
 
 def report(promotion: dict[str, Any]) -> str:
     """Return the promotion in Markdown."""
-    before = promotion["champion_before"]
+    before, reason = promotion["champion_before"], promotion["reason"]
     return f"""\
 ## mnist-batchnorm version {promotion["version"]} is the {promotion["alias"]}
 
-{promotion["reason"].capitalize()}.
+{reason[0].upper()}{reason[1:]}.
 
 | | |
 | --- | --- |

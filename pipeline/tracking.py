@@ -84,18 +84,19 @@ def record_runs(client: MlflowClient) -> dict[str, str]:
         return {key: record_run(client, experiment_id, key) for key in KEYS}
 
 
-def runs_of(client: MlflowClient, experiment_id: str, weights_sha256: str) -> list[Run]:
-    """Return the runs that made the weights: one, and those whose recording was cut short."""
-    return client.search_runs([experiment_id], f"tags.`weights.sha256` = '{weights_sha256}'")
+def find_runs(client: MlflowClient, identity: str) -> list[Run]:
+    """Return the runs with that id, or those that made the weights with that SHA-256."""
+    field = "tags.`weights.sha256`" if len(identity) == 64 else "attributes.run_id"
+    return client.search_runs([open_experiment(client)], f"{field} = '{identity}'")
 
 
 def record_run(client: MlflowClient, experiment_id: str, key: str) -> str:
     """Return the id of the run that made the network's weights, recording it if need be."""
     digest = sha256(require(weights_path(key), "train"))
-    for run in runs_of(client, experiment_id, digest):
+    for run in find_runs(client, digest):
         if run.info.status == "FINISHED":
             return run.info.run_id
-        client.delete_run(run.info.run_id)
+        client.delete_run(run.info.run_id)  # its recording was cut short
 
     provenance = read_provenance()
     start_s = datetime.fromisoformat(provenance["started"]).timestamp()
@@ -154,16 +155,15 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
     return client.create_model_version(EXPERIMENT, model.model_uri, run_id, tags)
 
 
-def keep(client: MlflowClient, version: ModelVersion, file: Path, tags: dict[str, str]) -> None:
-    """Keep a file with the version's run, and put tags on both."""
-    client.log_artifact(str(version.run_id), str(file))
+def settle(
+    client: MlflowClient, version: ModelVersion, certificate: Path, tags: dict[str, str],
+    alias: str, report: str,
+) -> None:  # fmt: skip
+    """Tag a version and its run, which keeps the certificate; describe it; move an alias to it."""
+    client.log_artifact(str(version.run_id), str(certificate))
     for name, value in tags.items():
         client.set_tag(str(version.run_id), name, value)
         client.set_model_version_tag(EXPERIMENT, version.version, name, value)
-
-
-def set_alias(client: MlflowClient, alias: str, version: ModelVersion, report: str) -> None:
-    """Move an alias to a version, and describe the version by a report in Markdown."""
     client.update_model_version(EXPERIMENT, version.version, report)
     client.set_registered_model_alias(EXPERIMENT, alias, version.version)
 
@@ -174,11 +174,11 @@ def roll_back(client: MlflowClient, champion: ModelVersion, before: str) -> None
     client.set_registered_model_alias(EXPERIMENT, "champion", before)
 
 
-def download(uri: str | None, name: str) -> bytes:
-    """Return one file of a run (runs:/ID) or of a version's source."""
+def download(uri: str | None, name: str = "") -> bytes:
+    """Return a file that MLflow keeps, or the one of that name in a folder."""
     with TemporaryDirectory() as folder:
-        path = download_artifacts(f"{uri}/{name}", dst_path=folder, tracking_uri=tracking_uri())
-        return Path(path).read_bytes()
+        path = download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri())
+        return (Path(path) / name).read_bytes()
 
 
 def main() -> None:
