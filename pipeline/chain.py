@@ -1,6 +1,6 @@
 """The links between a model and what it came from, each with the check that it holds.
 
-A check takes what is known of the model and returns a sentence, or raises `Gap`.
+A check takes what is known of the model and returns a sentence, or raises `GapError`.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from pipeline.provenance import git, params_sha256
 Check = Callable[[Subject], str]
 
 
-class Gap(Exception):
+class GapError(Exception):
     """A link that does not hold: `unchecked` (its bytes are not here), `missing` or `broken`."""
 
     def __init__(self, state: str, message: str) -> None:
@@ -31,26 +31,26 @@ class Gap(Exception):
 def check_model(subject: Subject) -> str:
     """The bytes are those that were registered."""
     if subject.model is None:
-        raise Gap("missing", "the registry has no file of it any more")
+        raise GapError("missing", "the registry has no file of it any more")
     found, expected = digest(subject.model), subject.tag("model.sha256")
     if not read_metadata(subject.model):
-        raise Gap("broken", f"SHA-256 {found}: it is no model that export wrote")
+        raise GapError("broken", f"SHA-256 {found}: it is no model that export wrote")
     if not expected:
-        raise Gap("missing", f"SHA-256 {found} is not in the registry: run `dvc repro`")
+        raise GapError("missing", f"SHA-256 {found} is not in the registry: run `dvc repro`")
     if found != expected:
-        raise Gap("broken", f"SHA-256 is {found}, was {expected} when it was registered")
+        raise GapError("broken", f"SHA-256 is {found}, was {expected} when it was registered")
     return f"SHA-256 {found}"
 
 
 def check_version(subject: Subject) -> str:
     """The registry holds the bytes that were registered."""
     if not subject.version:
-        raise Gap("missing", "it is not registered: run `dvc repro`")
+        raise GapError("missing", "it is not registered: run `dvc repro`")
     name = f"mnist-batchnorm version {subject.version.version}"
     if subject.registered is None:
-        raise Gap("missing", f"{name} has lost its file")
+        raise GapError("missing", f"{name} has lost its file")
     if digest(subject.registered) != subject.tag("model.sha256"):
-        raise Gap("broken", f"{name} holds other bytes than were registered")
+        raise GapError("broken", f"{name} holds other bytes than were registered")
     return f"{name}, source {subject.version.source}"
 
 
@@ -59,19 +59,18 @@ def check_certificate(subject: Subject) -> str:
     if subject.here:
         content = CERTIFICATE.read_bytes() if CERTIFICATE.is_file() else None
     else:
-        content = fetch(f"runs:/{subject.version.run_id}", CERTIFICATE.name)
+        content = fetch(f"runs:/{subject.version.run_id}/{CERTIFICATE.name}")
     if content is None:
-        raise Gap("missing", "run `dvc repro certify`")
-    if digest(content) != subject.tag("certificate.sha256"):
-        raise Gap(
-            "broken", f"SHA-256 is {digest(content)}, was {subject.tag('certificate.sha256')}"
-        )
+        raise GapError("missing", "run `dvc repro certify`")
+    found, expected = digest(content), subject.tag("certificate.sha256")
+    if found != expected:
+        raise GapError("broken", f"SHA-256 is {found}, was {expected} when it was registered")
     certificate = json.loads(content)
     if certificate["model_sha256"] != subject.tag("model.sha256"):
-        raise Gap("broken", "it is another model's")
+        raise GapError("broken", "it is another model's")
     if not certificate["passed"]:
-        raise Gap("broken", "it did not pass")
-    return f"passed on {certificate['images']:,} images, SHA-256 {digest(content)}"
+        raise GapError("broken", "it did not pass")
+    return f"passed on {certificate['images']:,} images, SHA-256 {found}"
 
 
 def check_weights(subject: Subject) -> str:
@@ -79,12 +78,12 @@ def check_weights(subject: Subject) -> str:
     expected = subject.run.data.tags.get("weights.sha256")
     claimed = subject.metadata().get("weights_sha256", expected)
     if claimed != expected:
-        raise Gap("broken", f"the model is of {claimed}, the run of {expected}")
+        raise GapError("broken", f"the model is of {claimed}, the run of {expected}")
     path = weights_path(subject.run.info.run_name)
     if not path.is_file() or (sha256(path) != expected and not subject.here):
-        raise Gap("unchecked", f"SHA-256 {expected}, not in artifacts/")
+        raise GapError("unchecked", f"SHA-256 {expected}, not in artifacts/")
     if sha256(path) != expected:
-        raise Gap("broken", f"{path} has SHA-256 {sha256(path)}, the run's has {expected}")
+        raise GapError("broken", f"{path} has SHA-256 {sha256(path)}, the run's has {expected}")
     return f"SHA-256 {expected}"
 
 
@@ -92,13 +91,10 @@ def check_run(subject: Subject) -> str:
     """It is there, and whole."""
     info = subject.run.info
     if info.status != "FINISHED":
-        raise Gap("broken", f"{info.run_id} is {info.status}")
+        raise GapError("broken", f"{info.run_id} is {info.status}")
     began = datetime.fromtimestamp(info.start_time / 1000, UTC)
-    again = (
-        ", recorded again from the files"
-        if subject.run.data.tags.get("restored.from.files")
-        else ""
-    )
+    restored = "restored.from.files" in subject.run.data.tags
+    again = ", recorded later from the files" if restored else ""
     return f"{info.run_name} {info.run_id}, began {began:%Y-%m-%d %H:%M:%S} UTC{again}"
 
 
@@ -109,9 +105,7 @@ def check_parameters(subject: Subject) -> str:
     claimed = {subject.run.data.tags.get("params.sha256")}
     claimed.add(subject.metadata().get("train_params_sha256", found))
     if claimed != {found}:
-        raise Gap(
-            "broken", f"the run has {params}, which is not what the weights were trained with"
-        )
+        raise GapError("broken", f"the run has {params}, not what the weights were trained with")
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 
@@ -123,12 +117,14 @@ def check_commit(subject: Subject) -> str:
         title = git("log", "-1", "--format=%s", f"{commit}^{{commit}}")
         text = git("show", f"{commit}:params.yaml")
     except ValueError as error:
-        raise Gap("missing", f"{commit!r} is not in this repository: run `git fetch`") from error
+        raise GapError(
+            "missing", f"{commit!r} is not in this repository: run `git fetch`"
+        ) from error
     if tags.get("git.dirty") == "true":
-        raise Gap("unchecked", f"{commit}, dirty: with changes that were not committed")
+        raise GapError("unchecked", f"{commit}, dirty: with changes that were not committed")
     params = TrainParams.model_validate(YAML(typ="safe").load(text)["train"]).model_dump()
     if params_sha256(params) != tags.get("params.sha256"):
-        raise Gap("broken", f"the params.yaml of {commit} has other parameters")
+        raise GapError("broken", f"the params.yaml of {commit} has other parameters")
     return f"{commit}, clean: {title}"
 
 
@@ -140,7 +136,7 @@ def check_data(subject: Subject) -> str:
     found = hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"  # as DVC reckons it
     claimed = {subject.run.data.tags.get("data.md5"), subject.metadata().get("data_md5", found)}
     if claimed != {found}:
-        raise Gap("broken", f"MD5 {found}, but the run and the model say {claimed}")
+        raise GapError("broken", f"MD5 {found}, but the run and the model say {claimed}")
     return f"MD5 {found}, of these files:"
 
 
@@ -148,10 +144,10 @@ def check_file(name: str, _subject: Subject) -> str:
     """Its bytes are MNIST's."""
     path, md5 = DATA / RAW / name, DIGESTS[name]
     if not path.is_file():
-        raise Gap("missing", f"{path} not found: run `python -m pipeline.data`")
+        raise GapError("missing", f"{path} not found: run `python -m pipeline.data`")
     found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     if found != md5:
-        raise Gap("broken", f"{path} has MD5 {found}, must be {md5}")
+        raise GapError("broken", f"{path} has MD5 {found}, must be {md5}")
     return f"MD5 {md5}"
 
 

@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from pipeline import lineage, tracking
 from pipeline.answer import check_response, check_server, served_version
-from pipeline.chain import MODEL_CHECKS, RUN_CHECKS, Check, Gap
+from pipeline.chain import MODEL_CHECKS, RUN_CHECKS, Check, GapError
 from pipeline.lineage import Subject
 
 MARKS = {"ok": "[green]✓", "unchecked": "[yellow]?", "missing": "[red]✗", "broken": "[red]✗"}
@@ -73,11 +73,11 @@ def answered(
 
     def check_answer(subject: Subject) -> str:
         if subject.model is None:
-            raise Gap("broken", f"no model is known whose SHA-256 begins with {named!r}")
+            raise GapError("broken", f"no model is known whose SHA-256 begins with {named!r}")
         try:
             return f"model_version {named}, and {check(subject.model)}"
         except (KeyError, TypeError, ValueError) as error:
-            raise Gap("broken", f"model_version {named}, but {error}") from error
+            raise GapError("broken", f"model_version {named}, but {error}") from error
 
     return subject, {"answer": check_answer} | MODEL_CHECKS
 
@@ -94,7 +94,9 @@ def read_response(content: bytes) -> dict[str, Any] | None:
 def check_saved(response: dict[str, Any], request: Path | None, model: bytes) -> str:
     """Say what a saved response is worth beside its request."""
     if request is None:
-        raise Gap("unchecked", f"model_version {response['model_version']}; add --request FILE")
+        raise GapError(
+            "unchecked", f"model_version {response['model_version']}; add --request FILE"
+        )
     return check_response(response, json.loads(request.read_bytes()), model)
 
 
@@ -106,7 +108,7 @@ def walk(subject: Subject, checks: dict[str, Check]) -> Iterator[Link]:
             return
         try:
             yield Link(name, "ok", check(subject))
-        except Gap as gap:
+        except GapError as gap:
             yield Link(name, gap.state, str(gap))
 
 
@@ -142,10 +144,8 @@ def show(links: list[Link], whole: bool) -> None:
     if whole:
         console.print("the chain is whole")
     else:
-        gaps = [
-            f"{link.name} {link.state}" for link in links if link.state in ("missing", "broken")
-        ]
-        console.print(f"[red]the chain is not whole:[/] {', '.join(gaps)}", soft_wrap=True)
+        gaps = ", ".join(link.name for link in links if link.state in ("missing", "broken"))
+        console.print(f"[red]the chain is not whole:[/] {gaps}", soft_wrap=True)
 
 
 if __name__ == "__main__":

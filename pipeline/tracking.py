@@ -56,7 +56,6 @@ def shown_uri() -> str:
 
 def open_store() -> MlflowClient:
     """Return a client of the store; a new SQLite store gets its name only when it is whole."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 7 would take minutes
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
     if tracking_uri() == OWN_STORE and not DATABASE.exists():
         part = DATABASE.with_name(DATABASE.name + ".part")
