@@ -117,9 +117,7 @@ def check_commit(subject: Subject) -> str:
         title = git("log", "-1", "--format=%s", f"{commit}^{{commit}}")
         text = git("show", f"{commit}:params.yaml")
     except ValueError as error:
-        raise GapError(
-            "missing", f"{commit!r} is not in this repository: run `git fetch`"
-        ) from error
+        raise GapError("missing", f"{commit!r} is not in this repository") from error
     if tags.get("git.dirty") == "true":
         raise GapError("unchecked", f"{commit}, dirty: with changes that were not committed")
     params = TrainParams.model_validate(YAML(typ="safe").load(text)["train"]).model_dump()

@@ -94,9 +94,7 @@ def read_response(content: bytes) -> dict[str, Any] | None:
 def check_saved(response: dict[str, Any], request: Path | None, model: bytes) -> str:
     """Say what a saved response is worth beside its request."""
     if request is None:
-        raise GapError(
-            "unchecked", f"model_version {response['model_version']}; add --request FILE"
-        )
+        raise GapError("unchecked", "say what was asked by --request FILE to have it checked")
     return check_response(response, json.loads(request.read_bytes()), model)
 
 

@@ -7,8 +7,9 @@ import torch
 
 from models import BatchNormMLP
 from pipeline import export
-from pipeline.certify import certify, compare, file_logits, pytorch_logits
+from pipeline.certify import certify, compare
 from pipeline.data import Mnist
+from pipeline.legs import file_logits, pytorch_logits
 from pipeline.params import CertifyParams
 from pipeline.train import normalise
 
