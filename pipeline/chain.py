@@ -59,9 +59,11 @@ def check_certificate(subject: Subject) -> str:
     if subject.here:
         content = CERTIFICATE.read_bytes() if CERTIFICATE.is_file() else None
     else:
-        content = fetch(f"runs:/{subject.version.run_id}/{CERTIFICATE.name}")
+        content = (
+            fetch(f"runs:/{subject.version.run_id}/{CERTIFICATE.name}") if subject.version else None
+        )
     if content is None:
-        raise GapError("missing", "run `dvc repro certify`")
+        raise GapError("missing", "neither artifacts/ nor MLflow has it: run `dvc repro`")
     found, expected = digest(content), subject.tag("certificate.sha256")
     if found != expected:
         raise GapError("broken", f"SHA-256 is {found}, was {expected} when it was registered")

@@ -102,12 +102,14 @@ def walk(subject: Subject, checks: dict[str, Check]) -> Iterator[Link]:
     """Yield the links from the first check to the data, as far as they lead."""
     for name, check in (checks | RUN_CHECKS).items():
         if name in RUN_CHECKS and subject.run is None:
-            yield Link("run", "missing", "MLflow knows no run that made it: the chain ends here")
+            yield Link("run", "missing", "MLflow has no run that made it: the chain ends here")
             return
         try:
             yield Link(name, "ok", check(subject))
         except GapError as gap:
             yield Link(name, gap.state, str(gap))
+            if subject == lineage.NOTHING:
+                return
 
 
 def main() -> None:
