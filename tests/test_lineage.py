@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -68,9 +67,10 @@ def answer(run: Run, project: Path) -> str:
     return "answer.json --request docs/seven.json"
 
 
-def trace(run: Run, what: str, status: int = 0) -> dict[str, Any]:
+def trace(run: Run, what: str, status: int = 0, store: str = "") -> dict[str, Any]:
     """What `python -m pipeline.trace --json` says, all that is not JSON aside."""
-    output = run(f"python -m pipeline.trace {what} --json 2>/dev/null", status).stdout
+    command = f"python -m pipeline.trace {what} --json 2>/dev/null"
+    output = run(f"MLFLOW_TRACKING_URI={store} {command}", status).stdout
     return json.loads(output)
 
 
@@ -166,9 +166,8 @@ def test_a_digit_of_the_answer_breaks_the_answer(run: Run, project: Path, answer
 def test_a_byte_of_a_file_breaks_its_link(
     run: Run, project: Path, file: str, what: str, link: str
 ) -> None:
-    for position in (1000, -1000):
-        with changed(project / file, position):
-            assert gaps(run, what) == [link]
+    with changed(project / file, 1000):
+        assert gaps(run, what) == [link]
 
 
 def test_a_byte_of_the_registrys_file_breaks_the_version(run: Run, project: Path) -> None:
@@ -239,18 +238,17 @@ def test_a_second_repro_judges_nothing_anew(run: Run, project: Path) -> None:
     assert run("git status --porcelain dvc.lock").stdout == ""
 
 
-def test_a_deleted_store_is_made_again_from_the_files(run: Run, project: Path) -> None:
+def test_a_store_that_lacks_the_runs_gets_them_from_the_files(run: Run, project: Path) -> None:
     tags = {one.info.run_name: one.data.tags for one in runs(project)}
-    shutil.move(project / "mlflow.db", project / "mlflow.db.old")
-    shutil.move(project / "mlartifacts", project / "mlartifacts.old")
-    run("dvc repro")
-    assert trace(run, "champion")["whole"]
-    for one in runs(project):
+    store = f"sqlite:///{project}/other.db"
+    output = run(f"MLFLOW_TRACKING_URI={store} dvc repro").stdout
+    assert output.count("Running stage") == 1
+    assert trace(run, "champion", store=store)["whole"]
+    again = MlflowClient(store).search_runs(["1"])
+    assert len(again) == 2
+    for one in again:
         assert one.data.tags["restored.from.files"] == "true"
         assert one.data.tags["git.commit"] == tags[one.info.run_name]["git.commit"]
-    shutil.rmtree(project / "mlartifacts")
-    shutil.move(project / "mlflow.db.old", project / "mlflow.db")
-    shutil.move(project / "mlartifacts.old", project / "mlartifacts")
 
 
 def test_there_and_back_is_two_trainings_and_the_champion_is_right_after_each(

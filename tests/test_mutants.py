@@ -1,7 +1,8 @@
 import pytest
 
 from bench import mutants
-from bench.mutants import BEHIND_EXPORT, CHECKS, MUTANTS, checks, plain_export
+from bench.broken import plain_export
+from bench.mutants import BEHIND_EXPORT, CHECKS, MUTANTS, checks
 from models import BatchNormMLP
 from pipeline.data import Mnist
 
