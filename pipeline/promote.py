@@ -7,6 +7,7 @@ model is judged once. With --roll-back the champion before becomes the champion 
 
 import argparse
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.artifacts import (
     MODEL,
     PROJECT,
     PROMOTION,
+    ROOT,
     only_one,
     require,
     sha256,
@@ -48,20 +50,25 @@ def promote(client: Any) -> dict[str, Any]:
     if version and done.get("judged") == judged:
         return done
 
-    if not version or version.run_id != run_id:  # the latter if its run was deleted
-        version = tracking.register(client, run_id, MODEL, tags["model.sha256"])
-    promotion = {
-        "version": version.version,
-        **compare_with_champion(client, version, certificate["passed"], params),
-        "judged": judged,
-    }
-    if promotion["alias"] == CHAMPION and promotion["champion_before"]:
-        tags["replaced"] = str(promotion["champion_before"])
-    text = report(promotion)
-    tracking.settle(client, version, CERTIFICATE, tags, promotion["alias"], text)
-    show(text)
+    with show_in_prefect() as prefect:
+        if not version or version.run_id != run_id:  # the latter if its run was deleted
+            version = tracking.register(client, run_id, MODEL, tags["model.sha256"])
+        verdict = compare_with_champion(client, version, certificate["passed"], params)
+        promotion = {"version": version.version, **verdict, "judged": judged}
+        if verdict["alias"] == CHAMPION and verdict["champion_before"]:
+            tags["replaced"] = str(verdict["champion_before"])
+        text = report(promotion)
+        tracking.settle(client, version, CERTIFICATE, tags, verdict["alias"], text)
+        prefect.communicate(text)
     write_whole(PROMOTION, json.dumps(promotion, indent=2).encode())
     return promotion
+
+
+def show_in_prefect() -> subprocess.Popen[str]:
+    """Start the flow that shows what it is sent. Prefect takes seconds to start, and does so while
+    MLflow is at work; MLflow has the report too, so if Prefect fails, the promotion does not."""
+    command = [sys.executable, "-m", "pipeline.flow", "promote"]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, text=True)
 
 
 def compare_with_champion(
@@ -102,16 +109,6 @@ def report(promotion: dict[str, Any]) -> str:
 | SHA-256 of its certificate | `{promotion["judged"]["certificate.sha256"]}` |
 | training run | `{promotion["judged"]["run_id"]}` |
 """
-
-
-def show(report: str) -> None:
-    """Show the report in Prefect; MLflow has it anyway, so a failure there is no error here."""
-    from pipeline.flow import show_promotion  # takes seconds, and most calls do not come here
-
-    try:
-        show_promotion(report)
-    except Exception as error:  # of whatever kind
-        print(f"warning: Prefect did not take the report: {error}", file=sys.stderr)
 
 
 def roll_back(client: Any) -> str:

@@ -40,7 +40,6 @@ from pipeline.provenance import lineage_tags, read_provenance
 EXPERIMENT = "mnist-batchnorm"  # the registered model has the same name
 DATABASE = PROJECT / "mlflow.db"
 OWN_STORE = f"sqlite:///{DATABASE}"
-LOCK = PROJECT / ".dvc" / "tmp" / "mlflow.lock"
 STORE_ERRORS = (MlflowException, SQLAlchemyError)
 
 
@@ -78,7 +77,7 @@ def open_experiment(client: MlflowClient) -> str:
 
 def record_runs(client: MlflowClient) -> dict[str, str]:
     """Return the id of the run of each network's weights, recording those that are missing."""
-    with only_one(LOCK):
+    with only_one(PROJECT / ".dvc" / "tmp" / "mlflow.lock"):
         experiment_id = open_experiment(client)
         return {key: record_run(client, experiment_id, key) for key in KEYS}
 
@@ -151,7 +150,8 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
     client.finalize_logged_model(model.model_id, "READY")
     if not client.search_registered_models(f"name = '{EXPERIMENT}'"):
         client.create_registered_model(EXPERIMENT)
-    return client.create_model_version(EXPERIMENT, model.model_uri, run_id, tags)
+    at = model.model_uri
+    return client.create_model_version(EXPERIMENT, at, run_id, tags, model_id=model.model_id)
 
 
 def settle(

@@ -1,3 +1,4 @@
+import io
 import subprocess
 from collections.abc import Iterator
 
@@ -48,8 +49,10 @@ def test_a_trainer_that_gave_up_fails_the_flow_at_once(statuses: dict[str, list[
     assert statuses["batchnorm_mlp"] == [0]
 
 
-def test_the_promotions_report_is_an_artifact() -> None:
-    flow.show_promotion("## Version 1 is the champion")
+def test_the_promotions_report_is_an_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    for report in ("## Version 1 is the champion", ""):  # the latter if promote failed
+        monkeypatch.setattr("sys.stdin", io.StringIO(report))
+        flow.show_promotion()
     (artifact,) = httpx.post(f"{PREFECT_API_URL.value()}/artifacts/filter", json={}).json()
     assert (artifact["key"], artifact["type"]) == ("promotion", "markdown")
     assert artifact["data"] == "## Version 1 is the champion"
