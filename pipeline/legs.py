@@ -55,6 +55,7 @@ def file_logits(
 ) -> np.ndarray:
     """Return what ONNX Runtime answers from the file, with or without its graph optimisations."""
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # as the server has it
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])

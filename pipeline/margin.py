@@ -24,14 +24,16 @@ def rounding_bound(layers: list[tuple[np.ndarray, np.ndarray]], images: np.ndarr
     Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1
     """
     x = images.reshape(len(images), -1).astype(np.float64)
-    error = np.zeros_like(x)
-    for number, (weight, bias) in enumerate(layers):
-        x = x if number == 0 else np.maximum(x, 0)
-        size, absolute = np.abs(x) + error, np.abs(weight).T
+    error: np.ndarray | float = 0.0  # the pixels have none
+    for weight, bias in layers:
+        absolute = np.abs(weight).T
+        size = np.abs(x) + error
         n = (size > 0).sum(axis=1, keepdims=True) + 2
         gamma = n * UNIT_ROUNDOFF / (1 - n * UNIT_ROUNDOFF)
-        error = error @ absolute + gamma * (size @ absolute + np.abs(bias))
-        x = x @ weight.T + bias
+        carried = error @ absolute if isinstance(error, np.ndarray) else error
+        error = carried + gamma * (size @ absolute + np.abs(bias))
+        x = np.maximum(x @ weight.T + bias, 0)  # of no use after the last layer
+    assert isinstance(error, np.ndarray)
     return error
 
 

@@ -64,18 +64,20 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
     environment = {
         **os.environ, "MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"
     }  # fmt: skip
-    with mlflow_server(tmp_path, port) as server:
-        repro = subprocess.Popen(
+    output = ""
+    with (
+        mlflow_server(tmp_path, port) as server,
+        subprocess.Popen(
             ["dvc", "repro"], cwd=project, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        ) as repro,
+    ):  # fmt: skip
         assert repro.stdout is not None
-        output = ""
         for line in repro.stdout:
             output += line
             if f"epoch 1/{EPOCHS}" in line:
                 kill(server)
-        assert repro.wait() == 255
+    assert repro.returncode == 255
     assert "Nothing is lost: run `dvc repro` again when it is back" in output
     assert "Traceback" not in output
     assert json.loads((project / "artifacts/certificate.json").read_text())["passed"]
