@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,11 @@ KEYS = ("simple_mlp", "batchnorm_mlp")  # as in models.NETWORKS, without importi
 
 MODEL = ARTIFACTS / "batchnorm_mlp" / "model.onnx"
 CERTIFICATE = ARTIFACTS / "certificate.json"
+CERTIFICATE_PICTURE = ARTIFACTS / "certificate.png"
 METRICS = ARTIFACTS / "metrics.json"
 LOSSES = ARTIFACTS / "losses.png"
+PROVENANCE = ARTIFACTS / "provenance.json"
+PROMOTION = ARTIFACTS / "promotion.json"
 
 
 def weights_path(key: str) -> Path:
@@ -58,7 +62,11 @@ def only_one(lock: Path) -> Iterator[None]:
     """Wait until no other process is inside; the system lets go if this one is killed."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another command, which holds {lock}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

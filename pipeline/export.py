@@ -1,13 +1,15 @@
 """Exports the batch-normalised network to ONNX for inference: `python -m pipeline.export`.
 
-Reads artifacts/batchnorm_mlp/weights.safetensors and the accuracy in artifacts/metrics.json; writes
-model.onnx beside the weights: raw bytes in, no batch normalisation left. The same weights give the
-same file, byte for byte.
+Reads artifacts/batchnorm_mlp/weights.safetensors, the accuracy in artifacts/metrics.json and what
+shaped the weights in artifacts/provenance.json; writes model.onnx beside the weights: raw bytes in,
+no batch normalisation left. The same weights of the same training give the same file, byte for
+byte.
 """
 
 import copy
 import json
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -17,7 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models import BatchNormMLP
-from pipeline.artifacts import METRICS, MODEL, require, weights_path, write_whole
+from pipeline.artifacts import METRICS, MODEL, require, sha256, weights_path, write_whole
+from pipeline.provenance import params_sha256, read_provenance
 
 # The whole deployed network; the folded weights and biases are added as initializers.
 GRAPH = """
@@ -78,11 +81,13 @@ def fold(network: BatchNormMLP) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def to_onnx(network: BatchNormMLP, test_accuracy: float) -> onnx.ModelProto:
+def to_onnx(
+    network: BatchNormMLP, test_accuracy: float, lineage: Mapping[str, str] | None = None
+) -> onnx.ModelProto:
     """Return the folded network as one self-contained model.
 
     It takes `images` (N, 28, 28) uint8, and gives `logits` and `probabilities` (N, 10) float32. Its
-    metadata tell a server what to watch and how to test itself.
+    metadata tell a server what to watch and how to test itself, and where the weights come from.
 
     Raises:
         ValueError: the network is in train mode.
@@ -91,7 +96,7 @@ def to_onnx(network: BatchNormMLP, test_accuracy: float) -> onnx.ModelProto:
     for number, (weight, bias) in enumerate(fold(network), start=1):
         for name, values in ((f"weight{number}", weight), (f"bias{number}", bias)):
             model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
-    helper.set_model_props(model, metadata(network, test_accuracy))
+    helper.set_model_props(model, metadata(network, test_accuracy) | dict(lineage or {}))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -114,6 +119,23 @@ def metadata(network: BatchNormMLP, test_accuracy: float) -> dict[str, str]:
     }
 
 
+def build() -> bytes:
+    """Return the model file of the trained network, the same bytes at each call.
+
+    Raises:
+        FileNotFoundError: the training has not been done.
+    """
+    metrics = json.loads(require(METRICS, "train").read_text())
+    provenance = read_provenance()
+    lineage = {
+        "weights_sha256": sha256(require(weights_path("batchnorm_mlp"), "train")),
+        "train_params_sha256": params_sha256(provenance["params"]),
+        "data_md5": provenance["data_md5"],
+    }
+    model = to_onnx(load_network(), metrics["batchnorm_mlp"]["test_accuracy"], lineage)
+    return model.SerializeToString(deterministic=True)
+
+
 def _float64(tensor: torch.Tensor | None) -> np.ndarray:
     assert tensor is not None
     return tensor.detach().double().numpy()
@@ -122,9 +144,7 @@ def _float64(tensor: torch.Tensor | None) -> np.ndarray:
 def main() -> None:
     """Export the trained network."""
     try:
-        metrics = json.loads(require(METRICS, "train").read_text())
-        model = to_onnx(load_network(), metrics["batchnorm_mlp"]["test_accuracy"])
-        content = model.SerializeToString(deterministic=True)
+        content = build()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     write_whole(MODEL, content)

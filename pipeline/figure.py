@@ -1,6 +1,7 @@
-"""Draws the training loss of both networks by epoch: artifacts/losses.png."""
+"""Draws the pictures: artifacts/losses.png and artifacts/certificate.png."""
 
 import io
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -31,6 +32,51 @@ def draw_losses(histories: dict[str, list[Epoch]]) -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
+    return to_png(figure)
+
+
+# Colour and marker of each kind of images, the colours as above.
+KINDS = {
+    "test": ("#0072B2", "o"),
+    "all 0, all 255": ("#000000", "s"),
+    "single pixels": ("#E69F00", "D"),
+    "noise": ("#009E73", "^"),
+    "extremes": ("#D55E00", "v"),
+}
+
+
+def draw_certificate(rows: list[dict[str, Any]], limit: float) -> bytes:
+    """Return a PNG with the differences of each leg from PyTorch and from float64, log scale.
+
+    rows: the certificate's legs; a difference that is 0 or no number has no mark.
+    """
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
+    panels = figure.subplots(ncols=2, sharey=True)
+    legs = list(dict.fromkeys(row["leg"] for row in rows))
+    titles = {
+        "max_abs_difference": "from PyTorch in float32",
+        "float64_error": "from PyTorch in float64, the truth",
+    }
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+        for kind, (colour, marker) in KINDS.items():
+            marks = [(row[column], legs.index(row["leg"])) for row in rows
+                     if row["images"] == kind and row[column]]  # fmt: skip
+            x, y = zip(*marks, strict=True) if marks else ((), ())
+            axes.plot(x, y, marker, color=colour, label=kind, markersize=5)
+        axes.set_xscale("log")
+        axes.set_title(title, fontsize="medium")
+        axes.set_xlabel("largest difference of a logit")
+        axes.grid(alpha=0.3)
+    panels[0].axvline(limit, color="grey", linestyle="--", label="limit on test images")
+    panels[0].set_yticks(range(len(legs)), legs)
+    panels[0].invert_yaxis()
+    figure.suptitle("How far the answers lie apart, by the way in which the network is run")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return to_png(figure)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as a PNG file."""
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)
     return png.getvalue()

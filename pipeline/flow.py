@@ -1,7 +1,7 @@
 """The Prefect flow that trains both networks at once: `python -m pipeline.flow`.
 
 Each task runs `python -m pipeline.train <key>` in a process of its own; then both histories make
-artifacts/metrics.json and artifacts/losses.png.
+artifacts/metrics.json and artifacts/losses.png. artifacts/provenance.json says where it began.
 """
 
 import json
@@ -10,13 +10,16 @@ import sys
 from typing import Any
 
 from prefect import State, flow, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.futures import wait
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Completed, Failed
 
 from pipeline.artifacts import KEYS, LOSSES, METRICS, ROOT, history_path, write_whole
 from pipeline.figure import draw_losses
 from pipeline.history import read_history
 from pipeline.params import load_params
+from pipeline.provenance import write_provenance
 
 
 def was_killed(_task: Any, _run: Any, state: State) -> bool:
@@ -62,11 +65,24 @@ def train_networks() -> State:
     return compare_networks(return_state=True)
 
 
+@flow(name="promote")
+def show_promotion() -> None:
+    """Show the report in Markdown that comes by standard input among Prefect's artifacts."""
+    report = sys.stdin.read()
+    if report:
+        create_markdown_artifact(report, key="promotion")
+
+
 def main() -> None:
     """Run the flow once; Prefect starts a server of its own unless PREFECT_API_URL names one."""
+    if sys.argv[1:] == ["promote"]:  # pipeline/promote.py's
+        # A flow ends by waiting up to a second for its heart to beat.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            show_promotion()
+        return
     try:
-        load_params()
-    except ValueError as error:
+        write_provenance(load_params().train)
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     state = train_networks(return_state=True)
     if not state.is_completed():

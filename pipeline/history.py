@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,3 +39,15 @@ def read_history(path: Path) -> list[Epoch]:
             Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
             for row in csv.DictReader(file)
         ]
+
+
+def points(history: list[Epoch], start_s: float) -> Iterator[tuple[str, float, int, int]]:
+    """Yield name, value, time in milliseconds and epoch of every figure.
+
+    start_s: when the first epoch began, in seconds since 1970.
+    """
+    end_s = start_s
+    for row in history:
+        end_s += row.seconds
+        for name in ("train_loss", "test_loss", "test_accuracy", "seconds"):
+            yield name, getattr(row, name), round(end_s * 1000), row.epoch

@@ -39,11 +39,19 @@ class CertifyParams(Section):
     request_size: int = Field(ge=1, le=1024)  # what the server takes at once
 
 
+class PromoteParams(Section):
+    """What a model must show to become the champion."""
+
+    min_test_accuracy: float = Field(ge=0, le=1)
+    significance_level: float = Field(gt=0, lt=1)  # of the test that it is worse
+
+
 class Params(Section):
     """All of params.yaml."""
 
     train: TrainParams
     certify: CertifyParams
+    promote: PromoteParams
 
 
 def load_params(path: Path = ROOT / "params.yaml") -> Params:

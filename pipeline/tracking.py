@@ -1,38 +1,46 @@
 """Records both trainings in MLflow: `python -m pipeline.tracking`. All that knows MLflow.
 
 Reads what the train stage wrote and makes one run a network, whole or not at all. The same weights
-are the same run: recording them again changes nothing, so this can be run as often as one likes.
+are the same run, and the same model file the same version: doing it again changes nothing.
 """
 
 import logging
 import os
-import subprocess
+import re
 import sys
-from itertools import accumulate
+from datetime import datetime
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import mlflow.onnx
+import numpy as np
+import onnx
+import onnxruntime as ort
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Metric, Param, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model, infer_signature
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.artifacts import (
     KEYS,
     LOSSES,
     PROJECT,
-    ROOT,
     history_path,
+    only_one,
     require,
     sha256,
     weights_path,
 )
-from pipeline.data import PIN
-from pipeline.history import read_history
-from pipeline.params import load_params
+from pipeline.history import points, read_history
+from pipeline.provenance import lineage_tags, read_provenance
 
-EXPERIMENT = "mnist-batchnorm"
+EXPERIMENT = "mnist-batchnorm"  # the registered model has the same name
 DATABASE = PROJECT / "mlflow.db"
 OWN_STORE = f"sqlite:///{DATABASE}"
+STORE_ERRORS = (MlflowException, SQLAlchemyError)
 
 
 def tracking_uri() -> str:
@@ -40,8 +48,14 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or OWN_STORE
 
 
+def shown_uri() -> str:
+    """Return the store's address without the password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//…@", tracking_uri())
+
+
 def open_store() -> MlflowClient:
     """Return a client of the store; a new SQLite store gets its name only when it is whole."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
     if tracking_uri() == OWN_STORE and not DATABASE.exists():
         part = DATABASE.with_name(DATABASE.name + ".part")
         part.unlink(missing_ok=True)
@@ -53,89 +67,132 @@ def open_store() -> MlflowClient:
 def open_experiment(client: MlflowClient) -> str:
     """Return the experiment's id, making the experiment where there is none."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment:
-        if experiment.lifecycle_stage == "deleted":  # in the UI: its name stays taken
-            client.restore_experiment(experiment.experiment_id)
-        return experiment.experiment_id
-    if tracking_uri() == OWN_STORE:
-        return client.create_experiment(EXPERIMENT, (PROJECT / "mlartifacts").as_uri())
-    return client.create_experiment(EXPERIMENT)  # a server knows where its artifacts lie
+    if not experiment:  # a server knows where its artifacts lie
+        own = None if tracking_uri().startswith("http") else (PROJECT / "mlartifacts").as_uri()
+        return client.create_experiment(EXPERIMENT, own)
+    if experiment.lifecycle_stage == "deleted":  # in the UI: its name stays taken
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
+def record_runs(client: MlflowClient) -> dict[str, str]:
+    """Return the id of the run of each network's weights, recording those that are missing."""
+    with only_one(PROJECT / ".dvc" / "tmp" / "mlflow.lock"):
+        experiment_id = open_experiment(client)
+        return {key: record_run(client, experiment_id, key) for key in KEYS}
+
+
+def find_runs(client: MlflowClient, identity: str) -> list[Run]:
+    """Return the runs with that id, or those that made the weights with that SHA-256."""
+    field = "tags.`weights.sha256`" if len(identity) == 64 else "attributes.run_id"
+    return client.search_runs([open_experiment(client)], f"{field} = '{identity}'")
 
 
 def record_run(client: MlflowClient, experiment_id: str, key: str) -> str:
     """Return the id of the run that made the network's weights, recording it if need be."""
     digest = sha256(require(weights_path(key), "train"))
-    for run in client.search_runs([experiment_id], f"tags.`weights.sha256` = '{digest}'"):
+    for run in find_runs(client, digest):
         if run.info.status == "FINISHED":
             return run.info.run_id
         client.delete_run(run.info.run_id)  # its recording was cut short
 
-    history_file = require(history_path(key), "train")
-    history = read_history(history_file)
-    start = history_file.stat().st_mtime - sum(row.seconds for row in history)
-    start, *ends = accumulate((row.seconds for row in history), initial=start)
-    run = client.create_run(experiment_id, _milliseconds(start), _tags(digest), run_name=key)
-    run_id = run.info.run_id
-    metrics = [
-        Metric(name, getattr(row, name), _milliseconds(end), row.epoch)
-        for row, end in zip(history, ends, strict=True)
-        for name in ("train_loss", "test_loss", "test_accuracy", "seconds")
-    ]
-    params = {"network": key, **load_params().train.model_dump()}
+    provenance = read_provenance()
+    start_s = datetime.fromisoformat(provenance["started"]).timestamp()
+    history = read_history(require(history_path(key), "train"))
+    metrics = [Metric(*point) for point in points(history, start_s)]
+    tags = {"weights.sha256": digest, **lineage_tags(provenance)}
+    tags["mlflow.source.git.commit"] = provenance["commit"]
+    if os.environ.get("DVC_STAGE") != "train":  # DVC's name of the stage that it runs
+        tags["restored.from.files"] = "true"
+    run_id = client.create_run(experiment_id, round(start_s * 1000), tags, key).info.run_id
+    params = {"network": key, **provenance["params"]}
     client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
     for i in range(0, len(metrics), 1000):  # a batch holds at most 1000
         client.log_batch(run_id, metrics[i : i + 1000])
     client.log_artifact(run_id, str(require(LOSSES, "train")))
-    client.set_terminated(run_id, end_time=_milliseconds(ends[-1]))
+    client.set_terminated(run_id, end_time=metrics[-1].timestamp)
     return run_id
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
+def find_version(client: MlflowClient, model_sha256: str) -> ModelVersion | None:
+    """Return the newest registered version of a file whose SHA-256 begins so."""
+    begins = f"name = '{EXPERIMENT}' and tags.`model.sha256` LIKE '{model_sha256}%'"
+    found = client.search_model_versions(begins, order_by=["version_number DESC"])
+    return found[0] if found else None
 
 
-def _tags(weights_sha256: str) -> dict[str, str]:
-    return {
-        "weights.sha256": weights_sha256,
-        "data.md5": PIN,
-        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
-        "git.dirty": str(_is_dirty()).lower(),
-    }
+def version_named(client: MlflowClient, alias: str) -> ModelVersion | None:
+    """Return the version that has the alias."""
+    models = client.search_registered_models(f"name = '{EXPERIMENT}'")
+    number = models[0].aliases.get(alias) if models else None
+    return client.get_model_version(EXPERIMENT, number) if number else None
 
 
-def _is_dirty() -> bool:
-    # Against a fresh index: git's own goes by size and time, which a quick change may leave alike.
+def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
+    """Register a model file as the next version; what an earlier attempt left goes."""
+    run = client.get_run(run_id)
+    tags = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
+    tags["model.sha256"] = digest
+    leftover = f"source_run_id = '{run_id}' and tags.`model.sha256` = '{digest}'"
+    for model in client.search_logged_models([run.info.experiment_id], leftover):
+        client.delete_logged_model(model.model_id)
+    model = client.create_logged_model(run.info.experiment_id, path.stem, run_id, tags)
+    images = {"images": np.zeros((2, 28, 28), np.uint8)}
+    answers = dict.fromkeys(("logits", "probabilities"), np.zeros((2, 10), np.float32))
     with TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": f"{folder}/index"}
-        _git("read-tree", "HEAD", **index)
-        changes = _git("status", "--porcelain", "--", ":/", ":!dvc.lock", **index)
-    return bool(changes)  # dvc.lock is left out, since it follows the run
+        mlflow.onnx.save_model(
+            onnx.load(path), folder, mlflow_model=Model(run_id=run_id, model_id=model.model_id),
+            signature=infer_signature(images, answers), input_example=images,
+            save_as_external_data=False, onnx_execution_providers=["CPUExecutionProvider"],
+            pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={ort.__version__}"],
+        )  # fmt: skip
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, "READY")
+    if not client.search_registered_models(f"name = '{EXPERIMENT}'"):
+        client.create_registered_model(EXPERIMENT)
+    at = model.model_uri
+    return client.create_model_version(EXPERIMENT, at, run_id, tags, model_id=model.model_id)
 
 
-def _git(*arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=ROOT, env=os.environ | environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout.strip()
+def settle(
+    client: MlflowClient, version: ModelVersion, certificate: Path, tags: dict[str, str],
+    alias: str, report: str,
+) -> None:  # fmt: skip
+    """Tag a version and its run, which keeps the certificate; describe it; move an alias to it."""
+    client.log_artifact(str(version.run_id), str(certificate))
+    for name, value in tags.items():
+        client.set_tag(str(version.run_id), name, value)
+        client.set_model_version_tag(EXPERIMENT, version.version, name, value)
+    client.update_model_version(EXPERIMENT, version.version, report)
+    client.set_registered_model_alias(EXPERIMENT, alias, version.version)
+
+
+def roll_back(client: MlflowClient, champion: ModelVersion, before: str) -> None:
+    """Give the champion's alias to the version before, and mark the one that had it."""
+    client.set_model_version_tag(EXPERIMENT, champion.version, "rolled.back", "true")
+    client.set_registered_model_alias(EXPERIMENT, "champion", before)
+
+
+def download(uri: str | None, name: str = "") -> bytes:
+    """Return a file that MLflow keeps, or the one of that name in a folder."""
+    with TemporaryDirectory() as folder:
+        path = download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri())
+        return (Path(path) / name).read_bytes()
 
 
 def main() -> None:
     """Record both networks and say where to look."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
     try:
-        client = open_store()
-        experiment_id = open_experiment(client)
-        for key in KEYS:
-            print(f"{key}: MLflow run {record_run(client, experiment_id, key)}")
-    except (MlflowException, SQLAlchemyError) as error:
+        for key, run_id in record_runs(open_store()).items():
+            print(f"{key}: MLflow run {run_id}")
+    except STORE_ERRORS as error:
         sys.exit(
-            f"error: MLflow at {tracking_uri()} did not take the runs: {error}\n"
+            f"error: MLflow at {shown_uri()} did not take the runs: {error}\n"
             "Nothing is lost: run `python -m pipeline.tracking` when it is back"
         )
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"compare them with `make ui`; the store is {tracking_uri()}")
+    print(f"compare them with `make ui`; the store is {shown_uri()}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import torch
 
 from models import BatchNormMLP
 from pipeline import export
-from pipeline.certify import certify, compare, file_logits, pytorch_logits
+from pipeline.certify import certify, compare
 from pipeline.data import Mnist
+from pipeline.figure import draw_certificate
+from pipeline.legs import deployed_logits, file_logits, pytorch_logits
 from pipeline.params import CertifyParams
 from pipeline.train import normalise
 
@@ -98,3 +100,50 @@ def test_a_difference_over_the_limit_fails_without_a_flip() -> None:
 def test_an_answer_that_is_not_a_number_fails() -> None:
     certificate = compare(EXPECTED, {"file": EXPECTED * np.float32("nan")}, LABELS, limit=1e-4)
     assert not certificate["passed"]
+
+
+def test_the_table_has_a_row_for_each_leg_and_kind_of_images(
+    network: BatchNormMLP, model: Path, small_mnist: Mnist
+) -> None:
+    images, labels = small_mnist.test_images, small_mnist.test_labels
+    certificate = certify(network, model, images, labels, PARAMS)
+    rows = certificate["legs"]
+    kinds = ["test", "all 0, all 255", "single pixels", "noise", "extremes"]
+    files = [f"{part}, batch {n}" for part in ("file", "optimised_file")
+             for n in ("1", "7", "64", "10,000")]  # fmt: skip
+    legs = ["PyTorch, float32", "folded, float64", *files, "server, JSON", "server, binary"]
+    found = [(row["images"], row["leg"]) for row in rows]
+    assert found == [(kind, leg) for kind in kinds for leg in legs]
+    assert all(row["passed"] for row in rows)
+    assert all(row["float64_error"] < 1e-10 for row in rows if row["leg"] == "folded, float64")
+    assert certificate["float64_error"]["deployed"] < 1e-4
+    assert certificate["margin"]["no_flip_possible"]
+    assert draw_certificate(rows, 1e-4).startswith(b"\x89PNG")
+
+
+def test_a_file_that_is_wrong_on_hard_images_alone_fails(
+    network: BatchNormMLP, model: Path, small_mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong_on_the_last(*arguments: object) -> dict[str, np.ndarray]:
+        legs = deployed_logits(*arguments)
+        legs["server, binary"] = legs["server, binary"] + np.float32(0)
+        legs["server, binary"][-1] += 1
+        return legs
+
+    monkeypatch.setattr("pipeline.certify.deployed_logits", wrong_on_the_last)
+    images, labels = small_mnist.test_images, small_mnist.test_labels
+    certificate = certify(network, model, images, labels, PARAMS)
+    assert not certificate["passed"]
+    assert certificate["max_abs_difference"]["server"] < 1e-4
+    failed = [(row["images"], row["leg"]) for row in certificate["legs"] if not row["passed"]]
+    assert failed == [("extremes", "server, binary")]
+
+
+def test_a_part_is_as_good_as_the_worst_of_its_legs() -> None:
+    legs = {"file, batch 1": EXPECTED, "file, batch 7": EXPECTED[:, ::-1].copy()}
+    for ordered in (legs, dict(reversed(legs.items()))):
+        certificate = compare(EXPECTED, ordered, LABELS, limit=10.0)
+        assert certificate["flipped"] == {"file": 2}
+        assert certificate["accuracy"]["file"] == 0
+        assert certificate["max_abs_difference"]["file"] == 1
+        assert not certificate["passed"]

@@ -1,7 +1,10 @@
+import io
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from pipeline import flow
@@ -44,3 +47,12 @@ def test_a_trainer_that_gave_up_fails_the_flow_at_once(statuses: dict[str, list[
     assert state.is_failed()
     assert state.message == "the training of batchnorm_mlp gave up, see above"
     assert statuses["batchnorm_mlp"] == [0]
+
+
+def test_the_promotions_report_is_an_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    for report in ("## Version 1 is the champion", ""):  # the latter if promote failed
+        monkeypatch.setattr("sys.stdin", io.StringIO(report))
+        flow.show_promotion()
+    (artifact,) = httpx.post(f"{PREFECT_API_URL.value()}/artifacts/filter", json={}).json()
+    assert (artifact["key"], artifact["type"]) == ("promotion", "markdown")
+    assert artifact["data"] == "## Version 1 is the champion"

@@ -9,7 +9,8 @@ from pipeline.params import load_params, parse_params
 def content(**changes: Any) -> dict[str, Any]:
     train = {"epochs": 10, "batch_size": 64, "lr": 0.01, "seed": 0, "device": "auto"}
     certify = {"max_abs_difference": 1e-4, "request_size": 500}
-    sections = {"train": train, "certify": certify}
+    promote = {"min_test_accuracy": 0.97, "significance_level": 0.05}
+    sections = {"train": train, "certify": certify, "promote": promote}
     for name, value in changes.items():
         section, key = name.split("__")
         sections[section][key] = value
@@ -35,6 +36,8 @@ def test_the_file_in_the_project_is_the_sources_recipe() -> None:
         ({"train__device": "tpu"}, "train.device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ({"train__momentum": 0.9}, "train.momentum is not a known parameter"),
         ({"certify__request_size": 0}, "certify.request_size must be greater than or equal to 1"),
+        ({"promote__min_test_accuracy": 97.0}, "promote.min_test_accuracy must be less than or"),
+        ({"promote__significance_level": 0.0}, "promote.significance_level must be greater than 0"),
     ],
 )
 def test_an_impossible_parameter_is_named_with_its_value(

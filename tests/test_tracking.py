@@ -7,7 +7,15 @@ from mlflow import MlflowClient
 from pipeline import tracking
 from pipeline.artifacts import KEYS
 from pipeline.history import Epoch, write_history
+from pipeline.provenance import params_sha256
 
+PROVENANCE = {
+    "started": "2026-01-02T03:04:05.678+00:00",
+    "commit": "0123456789012345678901234567890123456789",
+    "dirty": True,
+    "data_md5": "126198369362df7c54984cf13f63be96.dir",
+    "params": {"epochs": 2, "batch_size": 64, "lr": 0.01, "seed": 0, "device": "cpu"},
+}
 HISTORY = [Epoch(1, 1.0, 0.5, 0.9, 2.0), Epoch(2, 0.5, 0.25, 0.95, 2.0)]
 
 
@@ -16,6 +24,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """A store of its own, and artifacts of two trainings to record in it."""
     monkeypatch.setattr(tracking, "PROJECT", tmp_path)
     monkeypatch.setattr(tracking, "LOSSES", tmp_path / "losses.png")
+    monkeypatch.setattr(tracking, "read_provenance", lambda: PROVENANCE)
     monkeypatch.setattr(tracking, "weights_path", lambda key: tmp_path / key)
     monkeypatch.setattr(tracking, "history_path", lambda key: tmp_path / f"{key}.csv")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -41,15 +50,32 @@ def test_a_run_holds_every_epoch_every_parameter_and_the_picture(client: MlflowC
             (row.epoch, getattr(row, name)) for row in HISTORY
         ]
     assert metrics[1].timestamp - metrics[0].timestamp == 2000
+    assert metrics[0].timestamp - run.info.start_time == 2000
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["losses.png"]
 
 
 def test_a_run_says_which_data_code_and_weights_it_is_of(client: MlflowClient) -> None:
     tags = client.get_run(record(client, "simple_mlp")).data.tags
     assert tags["data.md5"] == "126198369362df7c54984cf13f63be96.dir"
-    assert len(tags["mlflow.source.git.commit"]) == 40
-    assert tags["git.dirty"] in ("true", "false")
+    assert tags["mlflow.source.git.commit"] == tags["git.commit"] == PROVENANCE["commit"]
+    assert tags["git.dirty"] == "true"
+    assert tags["params.sha256"] == params_sha256(PROVENANCE["params"])
     assert tags["weights.sha256"] == hashlib.sha256(b"simple_mlp").hexdigest()
+
+
+@pytest.mark.parametrize(("stage", "restored"), [("train", False), ("promote", True), ("", True)])
+def test_a_run_that_was_not_recorded_as_it_was_trained_says_so(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, stage: str, restored: bool
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", stage)
+    tags = client.get_run(record(client, "simple_mlp")).data.tags
+    assert ("restored.from.files" in tags) == restored
+    assert tags["git.commit"] == PROVENANCE["commit"]
+
+
+def test_a_password_in_the_stores_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/mlflow")
+    assert tracking.shown_uri() == "postgresql://…@host/mlflow"
 
 
 def test_both_networks_share_one_experiment(client: MlflowClient) -> None:
