@@ -19,6 +19,8 @@ MODEL = ARTIFACTS / "batchnorm_mlp" / "model.onnx"
 CERTIFICATE = ARTIFACTS / "certificate.json"
 METRICS = ARTIFACTS / "metrics.json"
 LOSSES = ARTIFACTS / "losses.png"
+STUDY = ARTIFACTS / "study"
+VERDICTS = STUDY / "verdicts.json"
 
 
 def weights_path(key: str) -> Path:
