@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,45 @@ def test_more_epochs_than_one_batch_holds(client: MlflowClient, tmp_path: Path) 
     write_history(tmp_path / "simple_mlp.csv", history)
     run_id = record(client, "simple_mlp")
     assert len(client.get_metric_history(run_id, "train_loss")) == 601
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float | str]]:
+    """The one verdict of a study to record."""
+    folder = tmp_path / "study"
+    monkeypatch.setattr(tracking, "STUDY", folder)
+    monkeypatch.setattr(tracking, "VERDICTS", folder / "verdicts.json")
+    folder.mkdir()
+    verdicts = {"gap": {"verdict": "cannot tell", "mean": 0.5, "low": -1.0, "high": 2.0}}
+    (folder / "verdicts.json").write_text(json.dumps(verdicts))
+    (folder / "report.md").write_text("# What it found")
+    return verdicts
+
+
+def record_study(client: MlflowClient) -> str:
+    experiment_id = tracking.open_experiment(client, "mnist-batchnorm-study")
+    return tracking.record_study(client, experiment_id)
+
+
+@pytest.mark.usefixtures("study")
+def test_the_studys_run_holds_every_interval_verdict_and_file(client: MlflowClient) -> None:
+    run = client.get_run(record_study(client))
+    assert (run.info.run_name, run.info.status) == ("study", "FINISHED")
+    assert run.data.metrics == {"gap.mean": 0.5, "gap.low": -1.0, "gap.high": 2.0}
+    assert run.data.params["gap.verdict"] == "cannot tell"
+    assert run.data.params["seeds"] == "5"
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"report.md", "verdicts.json"}
+
+
+@pytest.mark.usefixtures("study")
+def test_the_same_verdicts_are_the_same_run_and_others_another(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    first = record_study(client)
+    assert record_study(client) == first
+    (tmp_path / "study" / "verdicts.json").write_text("{}")
+    assert record_study(client) != first
 
 
 def test_a_store_that_is_not_whole_does_not_get_its_name(

@@ -18,18 +18,9 @@ from tqdm import tqdm
 
 from pipeline.data import load_mnist
 from pipeline.params import StudyParams, load_params
-from pipeline.study import activations, overfitting, scale, speed
-from pipeline.study.report import TABLES, write_report, write_table
+from pipeline.study.experiments import EXPERIMENTS, gather
+from pipeline.study.report import write_report, write_table
 from pipeline.train import choose_device
-
-# The longest first, so that no worker is left alone with one in the end.
-EXPERIMENTS = {
-    "speed": speed.measure_speed,
-    "rates": speed.measure_rates,
-    "scale": scale.measure,
-    "overfitting": overfitting.measure,
-    "activations": activations.measure,
-}
 
 
 def task_runner() -> TaskRunner[Any]:
@@ -66,8 +57,7 @@ def study() -> State:
     futures = [measure.submit(*job, params) for job in jobs]
     for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
         future.result()  # the first failure ends the flow
-    done = [future.result() for future in futures]
-    tables = {name: pd.concat([part[name] for part in done if name in part]) for name in TABLES}
+    tables = gather([future.result() for future in futures])
     return report(tables, params, return_state=True)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.artifacts import KEYS, STUDY, VERDICTS, require, write_whole
 from pipeline.params import StudyParams, load_params
-from pipeline.study.claims import CLAIMS, THRESHOLDS, Tables, judge, reached
+from pipeline.study.claims import CLAIMS, THRESHOLDS, Tables, final_speed, judge, reached
 from pipeline.study.figures import FIGURES
 from pipeline.study.statistics import Interval, interval
 from pipeline.study.style import LABELS, drawing, render
@@ -56,7 +56,7 @@ def with_interval(found: Interval, unit: str) -> str:
 
 def verdict_table(verdicts: dict[str, dict[str, Any]], experiment: str | None = None) -> str:
     """Return the claims, of one experiment or all, as a Markdown table."""
-    lines = ["| with batch normalisation, a network | verdict | gain (95 % interval) |"]
+    lines = ["| with batch normalisation, a network … | verdict | gain (95 % interval) |"]
     lines.append("| --- | --- | --- |")
     for claim in CLAIMS:
         if experiment in (None, claim.experiment):
@@ -67,13 +67,16 @@ def verdict_table(verdicts: dict[str, dict[str, Any]], experiment: str | None = 
     return "\n".join(lines)
 
 
-def updates_table(table: pd.DataFrame) -> str:
-    """Return the updates to each test accuracy, with and without, as a Markdown table."""
-    lines = [f"| updates to | {' | '.join(LABELS[key] for key in KEYS)} |", "| --- | --- | --- |"]
+def speed_table(tables: Tables) -> str:
+    """Return the updates to each test accuracy, without and with, as a Markdown table."""
+    lines = [f"| | {' | '.join(LABELS[key] for key in KEYS)} |", "| --- | --- | --- |"]
     for threshold in THRESHOLDS:
-        found = reached(table, threshold).set_index("network")
+        found = reached(tables["speed"], threshold).set_index("network")
         cells = [_updates(found.loc[key]) for key in KEYS]
-        lines.append(f"| {threshold:.0%} | {' | '.join(cells)} |")
+        lines.append(f"| until {100 * threshold:.0f} % | {' | '.join(cells)} |")
+    ends = [interval(final_speed(tables)[key]) for key in KEYS]
+    cells = [with_interval(end, "%") for end in ends]
+    lines.append(f"| test accuracy at the end | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -81,7 +84,7 @@ def _updates(found: pd.DataFrame) -> str:
     arrived = int(found["reached"].sum())
     if arrived < len(found):
         return f"reached in {arrived} of {len(found)} seeds"
-    return with_interval(interval(found["update"]), "")
+    return with_interval(interval(found["update"]), "updates")
 
 
 def write_curves(tables: Tables) -> None:
@@ -104,14 +107,13 @@ def write_report(params: StudyParams) -> None:
     write_curves(tables)
     with drawing():
         for name, draw in FIGURES.items():
-            figure = draw(tables)
-            for kind in ("png", "svg"):
-                write_whole(STUDY / "figures" / f"{name}.{kind}", render(figure, kind))
+            for kind, content in render(draw(tables)).items():
+                write_whole(STUDY / "figures" / f"{name}.{kind}", content)
     experiments = dict.fromkeys(claim.experiment for claim in CLAIMS)
     text = Template(TEXT.read_text()).substitute(
-        params.model_dump(),
+        {name: f"{value:,}" for name, value in params if name != "device"},
         verdicts=verdict_table(verdicts),
-        updates=updates_table(tables["speed"]),
+        speed_table=speed_table(tables),
         **{f"{name}_verdicts": verdict_table(verdicts, name) for name in experiments},
     )
     write_whole(STUDY / "report.md", text.encode())

@@ -71,9 +71,10 @@ def legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=columns)
 
 
-def render(figure: Figure, kind: str) -> bytes:
-    """Return the figure as `png` or `svg`, without the date."""
-    content = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else None
-    figure.savefig(content, format=kind, dpi=110, metadata=metadata)
-    return content.getvalue()
+def render(figure: Figure) -> dict[str, bytes]:
+    """Return the figure as `png` and as `svg`, without the date."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    figure.set_layout_engine("none")  # it has found every place, and would search again
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    return {"png": png.getvalue(), "svg": svg.getvalue()}
