@@ -24,6 +24,12 @@ from pipeline.train import train
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As the pipeline trains; with more, small operations spend their time waiting."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def small_mnist() -> Mnist:
     """640 training and 320 test images of ten blurred patterns: learnt in a few epochs."""

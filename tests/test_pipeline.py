@@ -99,12 +99,12 @@ def test_metrics_and_plots_show_both_networks(run: Run, project: Path) -> None:
         assert f'"field": "{key}"' in page  # the study's means have a column a network
 
 
-def test_an_experiment_in_a_copy_lands_in_the_same_store_and_reruns_everything(
+def test_an_experiment_in_a_copy_lands_in_the_same_store_and_reruns_what_hangs_on_it(
     run: Run, project: Path
 ) -> None:
     run("git add dvc.lock && git commit -q -m lock")
     output = run("dvc exp run --temp -S train.lr=0.05").stdout
-    assert stages_run(output) == STAGES
+    assert stages_run(output) == ["train", "export", "certify"]
     assert runs(project) == {key: ["0.01", "0.05"] for key in KEYS}
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     changed = client.search_runs(["1"], "params.lr = '0.05'")

@@ -4,8 +4,10 @@ The tasks run as processes of this machine, or on the Dask cluster whose schedul
 variable STUDY_DASK_SCHEDULER names. They give back tables; only the flow writes files.
 """
 
+import multiprocessing
 import os
 import sys
+import threading
 from typing import Any
 
 import pandas as pd
@@ -23,11 +25,23 @@ from pipeline.study.report import write_report, write_table
 from pipeline.train import choose_device
 
 
+def end_with_parent() -> None:
+    """Make this worker end when the flow does, even if the flow is killed."""
+
+    def wait() -> None:
+        flow_process = multiprocessing.parent_process()
+        assert flow_process
+        flow_process.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def task_runner() -> TaskRunner[Any]:
     """Return what runs the tasks; Dask's package is only needed where it is asked for."""
     scheduler = os.environ.get("STUDY_DASK_SCHEDULER")
     if not scheduler:
-        return ProcessPoolTaskRunner()
+        return ProcessPoolTaskRunner(initializer=end_with_parent)
     from prefect_dask import DaskTaskRunner
 
     return DaskTaskRunner(address=scheduler)
