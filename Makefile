@@ -32,9 +32,10 @@ serve: $(INSTALLED) ## Answer at http://127.0.0.1:8080.
 ui: $(INSTALLED) ## Show every run in MLflow at http://127.0.0.1:5000.
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-bench: data ## Time training beside its peers, and set the losses beside the source document's.
+bench: data ## Time training and the study, and set the losses beside the source document's.
 	python -m bench.training
 	python -m bench.seeds
+	python -m bench.ensemble
 
 lock: $(INSTALLED) ## Choose versions anew within the bounds of pyproject.toml.
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url \

@@ -1,13 +1,16 @@
 """The study's flow on processes of this machine and on a Dask cluster of two workers."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import LocalCluster
 from prefect.testing.utilities import prefect_test_harness
 
-from pipeline.artifacts import sha256
+from pipeline.artifacts import ROOT, sha256
 from pipeline.params import StudyParams, load_params
 from pipeline.study import flow, report
 
@@ -50,3 +53,22 @@ def test_a_failing_task_ends_the_flow_with_its_reason(
     with pytest.raises(AssertionError, match=r"study\.device is 'cuda'"):
         run(tmp_path, params, monkeypatch)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_flow_leaves_no_worker_behind() -> None:
+    script = """if __name__ == "__main__":
+        from pipeline.study.flow import *
+        from concurrent.futures import ProcessPoolExecutor
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, spawn, initializer=end_with_parent)
+        print(pool.submit(os.getpid).result(), flush=True)
+        threading.Event().wait()
+    """
+    command = [sys.executable, "-c", script]
+    flow_process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert flow_process.stdout
+    worker = psutil.Process(int(flow_process.stdout.readline()))
+    assert worker.is_running()
+    flow_process.kill()
+    flow_process.communicate()
+    worker.wait(timeout=10)

@@ -85,7 +85,9 @@ def main() -> None:
     with temporary_settings({PREFECT_API_URL: server}):  # or each worker starts one of its own
         state = study(return_state=True)
     if not state.is_completed():
-        sys.exit(f"error: {state.message}")
+        scheduler = os.environ.get("STUDY_DASK_SCHEDULER")
+        hint = f" (STUDY_DASK_SCHEDULER is {scheduler!r})" if scheduler else ""
+        sys.exit(f"error: {state.message}{hint}")
 
 
 if __name__ == "__main__":
