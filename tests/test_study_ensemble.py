@@ -95,6 +95,21 @@ def test_dropout_silences_its_share_and_keeps_the_mean() -> None:
     assert mask[1].mean().item() == pytest.approx(1, abs=0.01)
 
 
+def test_the_gradients_with_dropout_are_autograds() -> None:
+    network = NETWORKS["simple_mlp"]()
+    x, labels = batches(1)[0]
+    _, found = gradients(stack([network]), x.T, labels, dropout(0.2))
+
+    same, y = dropout(0.2), x
+    for linear, _ in step.layers(network)[:-1]:
+        y = linear(y).relu()
+        y = y * same.mask(y.T[None])[0].T
+    nn.functional.cross_entropy(network.fc3(y), labels).backward()
+    for gradient, (linear, _) in zip(found, step.layers(network), strict=True):
+        ours = torch.matmul(gradient.z, gradient.x.mT)[0]
+        torch.testing.assert_close(ours, linear.weight.grad, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_a_member_drops_out_as_it_would_alone(key: str) -> None:
     network = NETWORKS[key]()

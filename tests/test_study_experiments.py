@@ -5,6 +5,7 @@ import torch
 from pipeline.artifacts import KEYS
 from pipeline.data import Mnist, load_mnist
 from pipeline.params import StudyParams, TrainParams
+from pipeline.study import overfitting
 from pipeline.study.activations import describe
 from pipeline.study.deep import deep_networks, he_scales, standard_weights
 from pipeline.study.experiments import EXPERIMENTS
@@ -76,3 +77,17 @@ def test_an_experiment_measures_both_networks_and_the_same_numbers_twice(
         pd.testing.assert_frame_equal(table, second[name], check_exact=True)
         assert not table.drop(columns="seed").equals(other[name].drop(columns="seed")), name
         assert set(table["network"]) == set(KEYS)
+
+
+def test_every_seed_overfits_images_of_its_own(
+    mnist: Mnist, study_params: StudyParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = overfitting.begin
+    monkeypatch.setattr(
+        overfitting, "begin", lambda shape, key, _seed, cpu: begin(shape, key, 0, cpu)
+    )
+    tables = [
+        overfitting.measure(seed, study_params, mnist, CPU)["overfitting"] for seed in range(2)
+    ]
+    without = [table[table["dropout"] == 0].drop(columns="seed") for table in tables]
+    assert not without[0].equals(without[1])
