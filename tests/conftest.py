@@ -110,7 +110,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .replace("epochs: 10", "epochs: 1")
         .replace("scale_epochs: 20", "scale_epochs: 2")
         .replace("seeds: 5", "seeds: 2")
-        .replace("images: 60000", "images: 640")
+        .replace("images: 60000", "images: 64")
     )
     for command in (
         "git init -q -b main",
