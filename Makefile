@@ -32,9 +32,10 @@ serve: $(INSTALLED) ## Answer at http://127.0.0.1:8080.
 ui: $(INSTALLED) ## Show every run in MLflow at http://127.0.0.1:5000.
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-bench: data ## Time training and serving beside their peers; set the losses beside the source's.
+bench: data ## Time training, study and serving beside their peers; set the losses beside the source's.
 	python -m bench.training
 	python -m bench.seeds
+	python -m bench.ensemble
 	python -m bench.serving
 	python -m bench.drift
 

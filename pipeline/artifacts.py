@@ -23,6 +23,9 @@ METRICS = ARTIFACTS / "metrics.json"
 LOSSES = ARTIFACTS / "losses.png"
 PROVENANCE = ARTIFACTS / "provenance.json"
 PROMOTION = ARTIFACTS / "promotion.json"
+STUDY = ARTIFACTS / "study"
+STUDY_PROVENANCE = STUDY / "provenance.json"
+VERDICTS = STUDY / "verdicts.json"
 
 
 def weights_path(key: str) -> Path:

@@ -19,7 +19,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models import BatchNormMLP
-from pipeline.artifacts import METRICS, MODEL, require, sha256, weights_path, write_whole
+from pipeline.artifacts import (
+    METRICS,
+    MODEL,
+    PROVENANCE,
+    require,
+    sha256,
+    weights_path,
+    write_whole,
+)
 from pipeline.provenance import params_sha256, read_provenance
 
 # The whole deployed network; the folded weights and biases are added as initializers.
@@ -126,7 +134,7 @@ def build() -> bytes:
         FileNotFoundError: the training has not been done.
     """
     metrics = json.loads(require(METRICS, "train").read_text())
-    provenance = read_provenance()
+    provenance = read_provenance(PROVENANCE, "train")
     lineage = {
         "weights_sha256": sha256(require(weights_path("batchnorm_mlp"), "train")),
         "train_params_sha256": params_sha256(provenance["params"]),

@@ -15,7 +15,7 @@ from prefect.futures import wait
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Completed, Failed
 
-from pipeline.artifacts import KEYS, LOSSES, METRICS, ROOT, history_path, write_whole
+from pipeline.artifacts import KEYS, LOSSES, METRICS, PROVENANCE, ROOT, history_path, write_whole
 from pipeline.figure import draw_losses
 from pipeline.history import read_history
 from pipeline.params import load_params
@@ -81,7 +81,7 @@ def main() -> None:
             show_promotion()
         return
     try:
-        write_provenance(load_params().train)
+        write_provenance(PROVENANCE, load_params().train)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     state = train_networks(return_state=True)

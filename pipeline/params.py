@@ -46,12 +46,25 @@ class PromoteParams(Section):
     significance_level: float = Field(gt=0, lt=1)  # of the test that it is worse
 
 
+class StudyParams(Section):
+    """How much the study trains: more seeds narrow its intervals."""
+
+    seeds: int = Field(ge=2, le=1000)  # a single seed has no interval
+    images: int = Field(ge=64, le=60_000, multiple_of=32)  # no batch of a single image
+    epochs: int = Field(ge=1)
+    rates_epochs: int = Field(ge=1)
+    scale_epochs: int = Field(ge=1)
+    overfitting_epochs: int = Field(ge=1)
+    device: Literal["auto", "cpu", "cuda"]
+
+
 class Params(Section):
     """All of params.yaml."""
 
     train: TrainParams
     certify: CertifyParams
     promote: PromoteParams
+    study: StudyParams
 
 
 def load_params(path: Path = ROOT / "params.yaml") -> Params:

@@ -37,7 +37,7 @@ def promote(
     rests; done: the last promotion, which stays if it is of the same; show: takes the report.
     """
     with open_store() as client:
-        run_id = tracking.record_runs(client)["batchnorm_mlp"]
+        run_id = tracking.record_all(client)["batchnorm_mlp"]
         version = tracking.find_version(client, judged["model.sha256"])
         if not version or done.get("judged") != judged or done["run_id"] != run_id:
             done = promote_anew(client, version, run_id, judged)

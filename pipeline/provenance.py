@@ -1,4 +1,4 @@
-"""Where a training comes from: artifacts/provenance.json, which DVC keeps with the weights.
+"""Where a training or the study comes from: provenance.json, which DVC keeps with its products.
 
 Written before the first step, so that what is changed while it runs is no part of it.
 """
@@ -9,15 +9,16 @@ import os
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipeline.artifacts import PROVENANCE, ROOT, require, write_whole
+from pipeline.artifacts import ROOT, require, write_whole
 from pipeline.data import PIN
-from pipeline.params import TrainParams
+from pipeline.params import Section
 
 
-def write_provenance(params: TrainParams) -> None:
+def write_provenance(path: Path, params: Section) -> None:
     """Write the commit, whether the tree differs from it, the parameters, the data and the time."""
     provenance = {
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -26,12 +27,12 @@ def write_provenance(params: TrainParams) -> None:
         "data_md5": PIN,
         "params": params.model_dump(),
     }
-    write_whole(PROVENANCE, json.dumps(provenance, indent=2).encode())
+    write_whole(path, json.dumps(provenance, indent=2).encode())
 
 
-def read_provenance() -> dict[str, Any]:
+def read_provenance(path: Path, stage: str) -> dict[str, Any]:
     """Return what `write_provenance` wrote."""
-    return json.loads(require(PROVENANCE, "train").read_text())
+    return json.loads(require(path, stage).read_text())
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:

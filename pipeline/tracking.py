@@ -1,14 +1,14 @@
-"""Records both trainings in MLflow: `python -m pipeline.tracking`. All that knows MLflow.
+"""Records what was trained in MLflow: `python -m pipeline.tracking`. All that knows MLflow.
 
-Reads what the train stage wrote and makes one run a network, whole or not at all. The same weights
-are the same run, and the same model file the same version: doing it again changes nothing.
+Reads what the stages wrote and makes one run a network and one a study, whole or not at all. The
+same content is the same run, and the same model file the same version: doing it again changes
+nothing.
 """
 
 import logging
 import os
 import re
 import sys
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,20 +24,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.artifacts import (
-    KEYS,
-    LOSSES,
-    PROJECT,
-    history_path,
-    only_one,
-    require,
-    sha256,
-    weights_path,
-)
-from pipeline.history import points, read_history
-from pipeline.provenance import lineage_tags, read_provenance
+from pipeline.artifacts import PROJECT, only_one
+from pipeline.recording import EXPERIMENT, Recording, recordings
 
-EXPERIMENT = "mnist-batchnorm"  # the registered model has the same name
+REGISTERED_MODEL = EXPERIMENT
 DATABASE = PROJECT / "mlflow.db"
 OWN_STORE = f"sqlite:///{DATABASE}"
 STORE_ERRORS = (MlflowException, SQLAlchemyError)
@@ -64,68 +54,66 @@ def open_store() -> MlflowClient:
     return MlflowClient(tracking_uri())
 
 
-def open_experiment(client: MlflowClient) -> str:
+def open_experiment(client: MlflowClient, name: str) -> str:
     """Return the experiment's id, making the experiment where there is none."""
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
     if not experiment:  # a server knows where its artifacts lie
         own = None if tracking_uri().startswith("http") else (PROJECT / "mlartifacts").as_uri()
-        return client.create_experiment(EXPERIMENT, own)
+        return client.create_experiment(name, own)
     if experiment.lifecycle_stage == "deleted":  # in the UI: its name stays taken
         client.restore_experiment(experiment.experiment_id)
     return experiment.experiment_id
 
 
-def record_runs(client: MlflowClient) -> dict[str, str]:
-    """Return the id of the run of each network's weights, recording those that are missing."""
+def record_all(client: MlflowClient) -> dict[str, str]:
+    """Return the id of the run of each network and of the study, recording what is missing."""
     with only_one(PROJECT / ".dvc" / "tmp" / "mlflow.lock"):
-        experiment_id = open_experiment(client)
-        return {key: record_run(client, experiment_id, key) for key in KEYS}
+        open_experiment(client, EXPERIMENT)  # before the study's: it is to be number 1
+        return {one.name: record(client, one) for one in recordings()}
 
 
 def find_runs(client: MlflowClient, identity: str) -> list[Run]:
-    """Return the runs with that id, or those that made the weights with that SHA-256."""
+    """Return the trainings with that id, or those that made the weights with that SHA-256."""
     field = "tags.`weights.sha256`" if len(identity) == 64 else "attributes.run_id"
-    return client.search_runs([open_experiment(client)], f"{field} = '{identity}'")
+    return client.search_runs([open_experiment(client, EXPERIMENT)], f"{field} = '{identity}'")
 
 
-def record_run(client: MlflowClient, experiment_id: str, key: str) -> str:
-    """Return the id of the run that made the network's weights, recording it if need be."""
-    digest = sha256(require(weights_path(key), "train"))
-    for run in find_runs(client, digest):
+def record(client: MlflowClient, one: Recording) -> str:
+    """Return the id of the run with the recording's identity, making the run if there is none."""
+    experiment_id = open_experiment(client, one.experiment)
+    same = f"tags.`{one.identity}` = '{one.tags[one.identity]}'"
+    for run in client.search_runs([experiment_id], same):
         if run.info.status == "FINISHED":
             return run.info.run_id
         client.delete_run(run.info.run_id)  # its recording was cut short
 
-    provenance = read_provenance()
-    start_s = datetime.fromisoformat(provenance["started"]).timestamp()
-    history = read_history(require(history_path(key), "train"))
-    metrics = [Metric(*point) for point in points(history, start_s)]
-    tags = {"weights.sha256": digest, **lineage_tags(provenance)}
-    tags["mlflow.source.git.commit"] = provenance["commit"]
-    if os.environ.get("DVC_STAGE") != "train":  # DVC's name of the stage that it runs
+    tags = {**one.tags, "mlflow.source.git.commit": one.tags["git.commit"]}
+    if os.environ.get("DVC_STAGE") != one.stage:  # DVC's name of the stage that it runs
         tags["restored.from.files"] = "true"
-    run_id = client.create_run(experiment_id, round(start_s * 1000), tags, key).info.run_id
-    params = {"network": key, **provenance["params"]}
-    client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+    run_id = client.create_run(experiment_id, one.start_ms, tags, one.name).info.run_id
+    params = [Param(name, str(value)) for name, value in one.params.items()]
+    client.log_batch(run_id, params=params)
+    metrics = [Metric(*point) for point in one.metrics]
     for i in range(0, len(metrics), 1000):  # a batch holds at most 1000
         client.log_batch(run_id, metrics[i : i + 1000])
-    client.log_artifact(run_id, str(require(LOSSES, "train")))
+    log = client.log_artifacts if one.files.is_dir() else client.log_artifact
+    log(run_id, str(one.files))
     client.set_terminated(run_id, end_time=metrics[-1].timestamp)
     return run_id
 
 
 def find_version(client: MlflowClient, model_sha256: str) -> ModelVersion | None:
     """Return the newest registered version of a file whose SHA-256 begins so."""
-    begins = f"name = '{EXPERIMENT}' and tags.`model.sha256` LIKE '{model_sha256}%'"
+    begins = f"name = '{REGISTERED_MODEL}' and tags.`model.sha256` LIKE '{model_sha256}%'"
     found = client.search_model_versions(begins, order_by=["version_number DESC"])
     return found[0] if found else None
 
 
 def version_named(client: MlflowClient, alias: str) -> ModelVersion | None:
     """Return the version that has the alias."""
-    models = client.search_registered_models(f"name = '{EXPERIMENT}'")
+    models = client.search_registered_models(f"name = '{REGISTERED_MODEL}'")
     number = models[0].aliases.get(alias) if models else None
-    return client.get_model_version(EXPERIMENT, number) if number else None
+    return client.get_model_version(REGISTERED_MODEL, number) if number else None
 
 
 def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
@@ -148,10 +136,10 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
         )  # fmt: skip
         client.log_model_artifacts(model.model_id, folder)
     client.finalize_logged_model(model.model_id, "READY")
-    if not client.search_registered_models(f"name = '{EXPERIMENT}'"):
-        client.create_registered_model(EXPERIMENT)
+    if not client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
+        client.create_registered_model(REGISTERED_MODEL)
     at = model.model_uri
-    return client.create_model_version(EXPERIMENT, at, run_id, tags, model_id=model.model_id)
+    return client.create_model_version(REGISTERED_MODEL, at, run_id, tags, model_id=model.model_id)
 
 
 def settle(
@@ -162,15 +150,15 @@ def settle(
     client.log_artifact(str(version.run_id), str(certificate))
     for name, value in tags.items():
         client.set_tag(str(version.run_id), name, value)
-        client.set_model_version_tag(EXPERIMENT, version.version, name, value)
-    client.update_model_version(EXPERIMENT, version.version, report)
-    client.set_registered_model_alias(EXPERIMENT, alias, version.version)
+        client.set_model_version_tag(REGISTERED_MODEL, version.version, name, value)
+    client.update_model_version(REGISTERED_MODEL, version.version, report)
+    client.set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
 
 
 def roll_back(client: MlflowClient, champion: ModelVersion, before: str) -> None:
     """Give the champion's alias to the version before, and mark the one that had it."""
-    client.set_model_version_tag(EXPERIMENT, champion.version, "rolled.back", "true")
-    client.set_registered_model_alias(EXPERIMENT, "champion", before)
+    client.set_model_version_tag(REGISTERED_MODEL, champion.version, "rolled.back", "true")
+    client.set_registered_model_alias(REGISTERED_MODEL, "champion", before)
 
 
 def download(uri: str | None, name: str = "") -> bytes:
@@ -181,10 +169,10 @@ def download(uri: str | None, name: str = "") -> bytes:
 
 
 def main() -> None:
-    """Record both networks and say where to look."""
+    """Record what was trained and say where to look."""
     try:
-        for key, run_id in record_runs(open_store()).items():
-            print(f"{key}: MLflow run {run_id}")
+        for name, run_id in record_all(open_store()).items():
+            print(f"{name}: MLflow run {run_id}")
     except STORE_ERRORS as error:
         sys.exit(
             f"error: MLflow at {shown_uri()} did not take the runs: {error}\n"

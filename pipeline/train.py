@@ -29,14 +29,14 @@ def normalise(images: np.ndarray) -> Tensor:
     return torch.tensor(images, dtype=torch.float32).div_(255).sub_(0.5).div_(0.5)
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device that params ask for; `auto` is a GPU where there is one.
+def choose_device(name: str, param: str = "train.device") -> torch.device:
+    """Return the device that a parameter asks for; `auto` is a GPU where there is one.
 
     Raises:
         ValueError: a GPU is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("train.device is 'cuda', but PyTorch sees no GPU: use 'auto' or 'cpu'")
+        raise ValueError(f"{param} is 'cuda', but PyTorch sees no GPU: use 'auto' or 'cpu'")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -9,18 +9,26 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from models import BatchNormMLP
 from pipeline.artifacts import ROOT
-from pipeline.data import Mnist
+from pipeline.data import Mnist, load_mnist
 from pipeline.export import to_onnx
 from pipeline.legs import running_server
-from pipeline.params import TrainParams
+from pipeline.params import StudyParams, TrainParams
+from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.train import train
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """As the pipeline trains; with more, small operations spend their time waiting."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +48,27 @@ def small_mnist() -> Mnist:
 @pytest.fixture
 def train_params() -> TrainParams:
     return TrainParams(epochs=2, batch_size=64, lr=0.01, seed=0, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def study_params() -> StudyParams:
+    """The smallest study that has every part."""
+    return StudyParams(
+        seeds=2, images=640, epochs=2, rates_epochs=1, scale_epochs=2, overfitting_epochs=2,
+        device="cpu",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def study_tables(study_params: StudyParams) -> dict[str, pd.DataFrame]:
+    """What that study measures."""
+    mnist, cpu = load_mnist(), torch.device("cpu")
+    done = [
+        measure(seed, study_params, mnist, cpu)
+        for measure in EXPERIMENTS.values()
+        for seed in range(study_params.seeds)
+    ]
+    return gather(done)
 
 
 @pytest.fixture
@@ -68,7 +97,7 @@ def server(model: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A committed copy of the project with MNIST in place, one epoch a training."""
+    """A committed copy of the project with MNIST in place, one epoch a training, a small study."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(listing, cwd=ROOT, text=True).splitlines():
@@ -77,8 +106,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "data", folder / "data")
     (folder / "dvc.lock").unlink(missing_ok=True)
     params = folder / "params.yaml"
-    fast = params.read_text().replace("epochs: 10", "epochs: 1")
-    params.write_text(fast.replace("min_test_accuracy: 0.97", "min_test_accuracy: 0.9"))
+    params.write_text(
+        params.read_text()
+        .replace("epochs: 10", "epochs: 1")
+        .replace("min_test_accuracy: 0.97", "min_test_accuracy: 0.9")
+        .replace("scale_epochs: 20", "scale_epochs: 2")
+        .replace("seeds: 5", "seeds: 2")
+        .replace("images: 60000", "images: 64")
+    )
     for command in (
         "git init -q -b main",
         "git config user.name tests",

@@ -10,7 +10,11 @@ def content(**changes: Any) -> dict[str, Any]:
     train = {"epochs": 10, "batch_size": 64, "lr": 0.01, "seed": 0, "device": "auto"}
     certify = {"max_abs_difference": 1e-4, "request_size": 500}
     promote = {"min_test_accuracy": 0.97, "significance_level": 0.05}
-    sections = {"train": train, "certify": certify, "promote": promote}
+    study = {
+        "seeds": 5, "images": 60_000, "epochs": 10, "rates_epochs": 1, "scale_epochs": 20,
+        "overfitting_epochs": 100, "device": "auto",
+    }  # fmt: skip
+    sections = {"train": train, "certify": certify, "promote": promote, "study": study}
     for name, value in changes.items():
         section, key = name.split("__")
         sections[section][key] = value
@@ -36,6 +40,8 @@ def test_the_file_in_the_project_is_the_sources_recipe() -> None:
         ({"train__device": "tpu"}, "train.device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ({"train__momentum": 0.9}, "train.momentum is not a known parameter"),
         ({"certify__request_size": 0}, "certify.request_size must be greater than or equal to 1"),
+        ({"study__seeds": 1}, "study.seeds must be greater than or equal to 2, got 1"),
+        ({"study__images": 65}, "study.images must be a multiple of 32, got 65"),
         ({"promote__min_test_accuracy": 97.0}, "promote.min_test_accuracy must be less than or"),
         ({"promote__significance_level": 0.0}, "promote.significance_level must be greater than 0"),
     ],

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 
 from pipeline.artifacts import KEYS, sha256
 from pipeline.data import RAW
+from pipeline.study.claims import CLAIMS
 
-STAGES = ["train", "export", "certify"]
+STAGES = ["train", "export", "certify", "study"]
 
 
 def stages_run(output: str) -> list[str]:
@@ -65,6 +66,18 @@ def test_a_certify_parameter_reruns_certify_alone(run: Run) -> None:
     assert stages_run(output) == ["certify"]
 
 
+def test_a_study_parameter_reruns_the_study_alone_and_records_it_apart(
+    run: Run, project: Path
+) -> None:
+    output = run("sed -i 's/scale_epochs: 2/scale_epochs: 3/' params.yaml && dvc repro").stdout
+    assert stages_run(output) == ["study"]
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("mnist-batchnorm-study")
+    assert experiment is not None
+    studies = client.search_runs([experiment.experiment_id])
+    assert sorted(study.data.params["scale_epochs"] for study in studies) == ["2", "3"]
+
+
 def test_a_certificate_that_does_not_pass_fails_the_stage_and_can_be_read(
     run: Run, project: Path
 ) -> None:
@@ -79,17 +92,19 @@ def test_metrics_and_plots_show_both_networks(run: Run, project: Path) -> None:
     metrics = json.loads(run("dvc metrics show --json").stdout)[""]["data"]
     assert set(metrics["artifacts/metrics.json"]["data"]) == set(KEYS)
     assert metrics["artifacts/certificate.json"]["data"]["passed"]
+    assert len(metrics["artifacts/study/verdicts.json"]["data"]) == len(CLAIMS)
     page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
     for key in KEYS:
         assert f'"filename": "{key}/history.csv"' in page
+        assert f'"field": "{key}"' in page  # the study's means have a column a network
 
 
-def test_an_experiment_in_a_copy_lands_in_the_same_store_and_reruns_everything(
+def test_an_experiment_in_a_copy_lands_in_the_same_store_and_reruns_what_hangs_on_it(
     run: Run, project: Path
 ) -> None:
     run("git add dvc.lock && git commit -q -m lock")
     output = run("dvc exp run --temp -S train.lr=0.05").stdout
-    assert stages_run(output) == STAGES
+    assert stages_run(output) == ["train", "export", "certify"]
     assert runs(project) == {key: ["0.01", "0.05"] for key in KEYS}
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     changed = client.search_runs(["1"], "params.lr = '0.05'")

@@ -1,10 +1,11 @@
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import tracking
+from pipeline import recording, tracking
 from pipeline.artifacts import KEYS
 from pipeline.history import Epoch, write_history
 from pipeline.provenance import params_sha256
@@ -23,10 +24,10 @@ HISTORY = [Epoch(1, 1.0, 0.5, 0.9, 2.0), Epoch(2, 0.5, 0.25, 0.95, 2.0)]
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """A store of its own, and artifacts of two trainings to record in it."""
     monkeypatch.setattr(tracking, "PROJECT", tmp_path)
-    monkeypatch.setattr(tracking, "LOSSES", tmp_path / "losses.png")
-    monkeypatch.setattr(tracking, "read_provenance", lambda: PROVENANCE)
-    monkeypatch.setattr(tracking, "weights_path", lambda key: tmp_path / key)
-    monkeypatch.setattr(tracking, "history_path", lambda key: tmp_path / f"{key}.csv")
+    monkeypatch.setattr(recording, "LOSSES", tmp_path / "losses.png")
+    monkeypatch.setattr(recording, "read_provenance", lambda *_: PROVENANCE)
+    monkeypatch.setattr(recording, "weights_path", lambda key: tmp_path / key)
+    monkeypatch.setattr(recording, "history_path", lambda key: tmp_path / f"{key}.csv")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "losses.png").write_bytes(b"a picture")
     for key in KEYS:
@@ -36,7 +37,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 
 def record(client: MlflowClient, key: str) -> str:
-    return tracking.record_run(client, tracking.open_experiment(client), key)
+    return tracking.record(client, recording.of_training(key))
 
 
 def test_a_run_holds_every_epoch_every_parameter_and_the_picture(client: MlflowClient) -> None:
@@ -100,7 +101,7 @@ def test_a_recording_that_was_cut_short_is_made_again(
         with pytest.raises(OSError, match="disk full"):
             record(client, "simple_mlp")
     whole = record(client, "simple_mlp")
-    runs = client.search_runs([tracking.open_experiment(client)])
+    runs = client.search_runs([tracking.open_experiment(client, "mnist-batchnorm")])
     assert [run.info.run_id for run in runs] == [whole]
 
 
@@ -109,6 +110,46 @@ def test_more_epochs_than_one_batch_holds(client: MlflowClient, tmp_path: Path) 
     write_history(tmp_path / "simple_mlp.csv", history)
     run_id = record(client, "simple_mlp")
     assert len(client.get_metric_history(run_id, "train_loss")) == 601
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, float | str]]:
+    """The one verdict of a study to record."""
+    folder = tmp_path / "study"
+    monkeypatch.setattr(recording, "STUDY", folder)
+    monkeypatch.setattr(recording, "VERDICTS", folder / "verdicts.json")
+    folder.mkdir()
+    verdicts = {"gap": {"verdict": "cannot tell", "mean": 0.5, "low": -1.0, "high": 2.0}}
+    (folder / "verdicts.json").write_text(json.dumps(verdicts))
+    (folder / "report.md").write_text("# What it found")
+    return verdicts
+
+
+def record_study(client: MlflowClient) -> str:
+    return tracking.record(client, recording.of_study())
+
+
+@pytest.mark.usefixtures("study")
+def test_the_studys_run_holds_every_interval_verdict_and_file(client: MlflowClient) -> None:
+    run = client.get_run(record_study(client))
+    assert (run.info.run_name, run.info.status) == ("study", "FINISHED")
+    assert run.data.metrics == {"gap.mean": 0.5, "gap.low": -1.0, "gap.high": 2.0}
+    assert run.data.params["gap.verdict"] == "cannot tell"
+    assert run.data.params["seed"] == "0"
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"report.md", "verdicts.json"}
+
+
+@pytest.mark.usefixtures("study")
+def test_the_same_verdicts_are_the_same_run_and_others_another(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    first = record_study(client)
+    assert record_study(client) == first
+    found = json.loads((tmp_path / "study" / "verdicts.json").read_text())
+    found["gap"]["mean"] = 0.6
+    (tmp_path / "study" / "verdicts.json").write_text(json.dumps(found))
+    assert record_study(client) != first
 
 
 def test_a_store_that_is_not_whole_does_not_get_its_name(

@@ -1,0 +1,147 @@
+"""The figures of the study, each from the tables alone."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.artifacts import KEYS
+from pipeline.study import deep, overfitting
+from pipeline.study.claims import THRESHOLDS, Tables, reached
+from pipeline.study.layer_figures import histograms, layers
+from pipeline.study.speed import LRS
+from pipeline.study.style import (
+    COLOURS,
+    LABELS,
+    MARKERS,
+    PERCENT,
+    curve,
+    legend,
+    name_axes,
+    of,
+    sheet,
+)
+
+
+def speed(tables: Tables) -> Figure:
+    """Loss and test accuracy by epoch, with the source's recipe."""
+    figure, ((left, right),) = sheet(1, 2, 13, 5.5)
+    for key in KEYS:
+        rows = of(tables["speed"], network=key)
+        curve(left, rows, "epoch", "train_loss", key, marker=MARKERS[key])
+        curve(right, rows, "epoch", "test_accuracy", key, marker=MARKERS[key])
+    name_axes(left, "epoch", "training loss (nats)")
+    left.set_ylim(bottom=0)
+    name_axes(right, "epoch", "test accuracy")
+    right.yaxis.set_major_formatter(PERCENT)
+    right.set(ylim=(0.75, 1), yticks=(0.75, 0.8, 0.85, *THRESHOLDS, 1))
+    for threshold in THRESHOLDS:
+        right.axhline(threshold, color="black", linewidth=1, linestyle=":")
+    legend(figure, left)
+    return figure
+
+
+def rates(tables: Tables) -> Figure:
+    """Test accuracy, and the updates to three accuracies, by learning rate."""
+    figure, grid = sheet(2, 2, 13, 9.5)
+    first, *others = grid.flat
+    table = tables["rates"]
+    end = table["update"].max()
+    for axes in grid.flat:
+        axes.set(xscale="log", xlim=(0.8 * min(LRS), 1.25 * max(LRS)))
+    for key in KEYS:
+        rows = of(table, update=end, network=key)
+        curve(first, rows, "lr", "test_accuracy", key, marker=MARKERS[key])
+        for axes, threshold in zip(others, THRESHOLDS, strict=True):
+            draw_reached(axes, of(reached(table, threshold), network=key), key)
+    name_axes(first, "learning rate", "test accuracy", f"after {end} updates")
+    first.yaxis.set_major_formatter(PERCENT)
+    for axes, threshold in zip(others, THRESHOLDS, strict=True):
+        title = f"updates until {threshold:.0%} (hollow: not in every seed)"
+        name_axes(axes, "learning rate", "updates", title)
+        axes.set_ylim(0, 1.1 * end)
+        axes.axhline(end, color="black", linewidth=1, linestyle=":")
+    legend(figure, first)
+    return figure
+
+
+def draw_reached(axes: Axes, found: pd.DataFrame, key: str) -> None:
+    """Draw the updates that were needed, hollow where a seed did not arrive in time."""
+    curve(axes, found, "lr", "update", key)
+    everywhere = found.groupby("lr")["reached"].transform("all")
+    for rows, fill in ((found[everywhere], COLOURS[key]), (found[~everywhere], "white")):
+        means = rows.groupby("lr")["update"].mean()
+        axes.plot(
+            means.index, means, linestyle="none", marker=MARKERS[key], markersize=8,
+            color=COLOURS[key], markerfacecolor=fill,
+        )  # fmt: skip
+
+
+def scale(tables: Tables) -> Figure:
+    """Sixteen panels: accuracy by epoch, one panel an initial scale."""
+    figure, grid = sheet(4, 4, 14, 11)
+    for axes, (value, rows) in zip(
+        grid.flat, tables["scale"].groupby("scale", sort=False), strict=True
+    ):
+        for key in KEYS:
+            curve(axes, of(rows, network=key), "epoch", "accuracy", key)
+        axes.set_title(f"std {value:.4f}")
+        axes.set_ylim(0, 1.03)
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.label_outer()
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    legend(figure, grid[0, 0])
+    return figure
+
+
+def final_scale(tables: Tables) -> Figure:
+    """The last accuracy by initial scale, with the scales that He and Xavier advise."""
+    figure, ((axes,),) = sheet(1, 1, 10, 5.5)
+    table = tables["scale"]
+    last = of(table, epoch=table["epoch"].max())
+    for key in KEYS:
+        curve(axes, of(last, network=key), "scale", "accuracy", key, marker=MARKERS[key])
+    for name, value, side in (("Xavier ", deep.XAVIER, "right"), (" He", deep.HE, "left")):
+        axes.axvline(value, color="black", linewidth=1, linestyle=":")
+        axes.text(value, 1.05, name, ha=side, va="bottom")
+    axes.axhline(0.1, color="black", linewidth=1, linestyle=":")
+    axes.text(1e-4, 0.05, "guessing", va="center")
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.05)
+    axes.yaxis.set_major_formatter(PERCENT)
+    name_axes(axes, "standard deviation of the initial weights", "accuracy after training")
+    legend(figure, axes)
+    return figure
+
+
+def overfitted(tables: Tables) -> Figure:
+    """Accuracy on the 300 images and on the test images by epoch, of all four variants."""
+    figure, grid = sheet(2, 2, 13, 9)
+    for column, (shape, title) in zip(grid.T, overfitting.SHAPES.items(), strict=True):
+        for axes, value in zip(column, ("train_accuracy", "test_accuracy"), strict=True):
+            for key in KEYS:
+                for dropout, line in zip(overfitting.DROPOUTS, ("-", "--"), strict=True):
+                    rows = of(tables["overfitting"], shape=shape, network=key, dropout=dropout)
+                    label = LABELS[key] + (", with dropout" if dropout else "")
+                    curve(axes, rows, "epoch", value, key, linestyle=line, label=label)
+            images = "300 training images" if value == "train_accuracy" else "10,000 test images"
+            name_axes(axes, "epoch", f"accuracy, {images}", title if axes in grid[0] else "")
+            axes.set_ylim(0.4, 1.02)
+            axes.yaxis.set_major_formatter(PERCENT)
+            axes.label_outer()
+    legend(figure, grid[0, 0])
+    return figure
+
+
+FIGURES = {
+    "speed": speed,
+    "rates": rates,
+    "scale": scale,
+    "final_scale": final_scale,
+    "activations_before": lambda tables: histograms(tables, "before training"),
+    "activations_after": lambda tables: histograms(tables, "after training"),
+    "layers": layers,
+    "overfitting": overfitted,
+}

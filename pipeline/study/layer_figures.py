@@ -1,0 +1,91 @@
+"""The figures of experiment `activations`: what happens layer by layer inside the networks."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from pipeline.artifacts import KEYS
+from pipeline.study import activations, deep
+from pipeline.study.claims import Tables
+from pipeline.study.style import (
+    COLOURS,
+    LABELS,
+    MARKERS,
+    PERCENT,
+    curve,
+    legend,
+    name_axes,
+    of,
+    sheet,
+)
+
+SHADES = np.linspace(0.25, 1, deep.HIDDEN)
+BY_LAYER = {
+    "spread": ("spread of activations", "before training"),
+    "gradient": ("norm of the gradient", "before training"),
+    "zeros": ("activations that are 0", "after training"),
+    "dead": ("units that are always 0", "after training"),
+}
+
+
+def histograms(tables: Tables, moment: str) -> Figure:
+    """The activations of five layers at three scales, without and with batch normalisation."""
+    figure, grid = sheet(2, 3, 14, 8)
+    edges = 10 ** activations.BINS.numpy()
+    for row, key in zip(grid, KEYS, strict=True):
+        for axes, (name, std) in zip(row, activations.SCALES.items(), strict=True):
+            where = {"moment": moment, "network": key, "scale": name}
+            rows = of(tables["histograms"], **where)
+            for layer, shade in enumerate(SHADES, start=1):
+                shares = of(rows, layer=layer).groupby("log10_from")["share"].mean()
+                axes.stairs(shares, edges, fill=True, alpha=0.75, color=mix(COLOURS[key], shade))
+            note_overflow(axes, of(tables["activations"], **where))
+            title = f"{LABELS[key]}\n{name}: std {std:.2g}"
+            name_axes(axes, "activation above 0", "share of all activations", title)
+            axes.set(xscale="log", xlim=(1e-8, 1e4), xticks=(1e-6, 1e-3, 1, 1e3), ylim=(0, 0.2))
+            axes.yaxis.set_major_formatter(PERCENT)
+            axes.label_outer()
+    patches = [
+        Patch(color=mix("black", shade), label=f"layer {layer}")
+        for layer, shade in enumerate(SHADES, start=1)
+    ]
+    figure.legend(handles=patches, loc="outside upper center", ncols=deep.HIDDEN)
+    return figure
+
+
+def mix(colour: str, shade: float) -> tuple[float, float, float]:
+    """Return the colour mixed with white; a shade of 1 is the colour itself."""
+    red, green, blue = (1 - shade * (1 - value) for value in to_rgb(colour))
+    return red, green, blue
+
+
+def note_overflow(axes: Axes, rows: pd.DataFrame) -> None:
+    """Say why there is nothing to see where a network's numbers have overflowed."""
+    if rows["spread"].isna().any():
+        text = "without batch norm:\nnumbers overflowed"
+        axes.text(0.5, 0.75, text, ha="center", va="center", transform=axes.transAxes)
+
+
+def layers(tables: Tables) -> Figure:
+    """Spread and gradient of each layer before training, silent units after it."""
+    figure, grid = sheet(4, 3, 14, 13.5)
+    for row, (value, (label, moment)) in zip(grid, BY_LAYER.items(), strict=True):
+        for axes, (name, std) in zip(row, activations.SCALES.items(), strict=True):
+            rows = of(tables["activations"], scale=name, moment=moment)
+            for key in KEYS:
+                curve(axes, of(rows, network=key), "layer", value, key, marker=MARKERS[key])
+            title = f"{name}: std {std:.2g}" if axes in grid[0] else ""
+            name_axes(axes, "layer", f"{label}\n{moment}", title)
+            if value in ("zeros", "dead"):
+                axes.set_ylim(0, 1)
+                axes.yaxis.set_major_formatter(PERCENT)
+                note_overflow(axes, rows)
+            else:
+                axes.set(yscale="log", ylim=(1e-8, 1e4))
+            axes.set_xticks(range(1, deep.HIDDEN + 1))
+            axes.label_outer()
+    legend(figure, grid[0, 0])
+    return figure
