@@ -25,6 +25,7 @@ def run(folder: Path, params: StudyParams, patch: pytest.MonkeyPatch) -> dict[st
     """The digest of every file that the study writes."""
     whole = load_params().model_copy(update={"study": params})
     patch.setattr(flow, "load_params", lambda: whole)
+    patch.setattr(flow, "STUDY_PROVENANCE", folder.with_name("provenance.json"))
     patch.setattr(report, "STUDY", folder)
     patch.setattr(report, "VERDICTS", folder / "verdicts.json")
     study = flow.study.with_options(task_runner=flow.task_runner())

@@ -69,6 +69,7 @@ def report(tables: dict[str, pd.DataFrame], params: StudyParams) -> None:
 def study() -> State:
     """Run all experiments for all seeds, then write the report."""
     params = load_params().study
+    write_provenance(STUDY_PROVENANCE, params)
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
     futures = [measure.submit(*job, params) for job in jobs]
     for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
@@ -80,8 +81,8 @@ def study() -> State:
 def main() -> None:
     """Run the flow once; Prefect starts a server of its own unless PREFECT_API_URL names one."""
     try:
-        write_provenance(STUDY_PROVENANCE, load_params().study)
-    except (OSError, ValueError) as error:
+        load_params()
+    except ValueError as error:
         sys.exit(f"error: {error}")
     server = str(get_client(sync_client=True).api_url)
     with temporary_settings({PREFECT_API_URL: server}):  # or each worker starts one of its own
