@@ -138,6 +138,7 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
     client.finalize_logged_model(model.model_id, "READY")
     if not client.search_registered_models(f"name = '{REGISTERED_MODEL}'"):
         client.create_registered_model(REGISTERED_MODEL)
+    mlflow.set_tracking_uri(tracking_uri())  # an SQL store asks this one for the model's place
     at = model.model_uri
     return client.create_model_version(REGISTERED_MODEL, at, run_id, tags, model_id=model.model_id)
 
