@@ -19,7 +19,7 @@ from pipeline.artifacts import KEYS, LOSSES, METRICS, PROVENANCE, ROOT, history_
 from pipeline.figure import draw_losses
 from pipeline.history import read_history
 from pipeline.params import load_params
-from pipeline.provenance import write_provenance
+from pipeline.provenance import take_provenance, write_provenance
 
 
 def was_killed(_task: Any, _run: Any, state: State) -> bool:
@@ -81,12 +81,13 @@ def main() -> None:
             show_promotion()
         return
     try:
-        write_provenance(PROVENANCE, load_params().train)
+        provenance = take_provenance(load_params().train)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     state = train_networks(return_state=True)
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
+    write_provenance(PROVENANCE, provenance)
 
 
 if __name__ == "__main__":

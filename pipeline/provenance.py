@@ -1,6 +1,6 @@
 """Where a training or the study comes from: provenance.json, which DVC keeps with its products.
 
-Written before the first step, so that what is changed while it runs is no part of it.
+Taken before the first step, so that what is changed while it runs is no part of it.
 """
 
 import hashlib
@@ -18,15 +18,19 @@ from pipeline.data import PIN
 from pipeline.params import Section
 
 
-def write_provenance(path: Path, params: Section) -> None:
-    """Write the commit, whether the tree differs from it, the parameters, the data and the time."""
-    provenance = {
+def take_provenance(params: Section) -> dict[str, Any]:
+    """Return commit, whether the tree differs from it, parameters, data and time."""
+    return {
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "commit": git("rev-parse", "HEAD"),
         "dirty": is_dirty(),
         "data_md5": PIN,
         "params": params.model_dump(),
     }
+
+
+def write_provenance(path: Path, provenance: Mapping[str, Any]) -> None:
+    """Write what `take_provenance` took, once what it is of is made."""
     write_whole(path, json.dumps(provenance, indent=2).encode())
 
 

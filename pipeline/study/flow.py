@@ -21,7 +21,7 @@ from tqdm import tqdm
 from pipeline.artifacts import STUDY_PROVENANCE
 from pipeline.data import load_mnist
 from pipeline.params import StudyParams, load_params
-from pipeline.provenance import write_provenance
+from pipeline.provenance import take_provenance, write_provenance
 from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.study.report import write_report, write_table
 from pipeline.train import choose_device
@@ -69,12 +69,13 @@ def report(tables: dict[str, pd.DataFrame], params: StudyParams) -> None:
 def study() -> State:
     """Run all experiments for all seeds, then write the report."""
     params = load_params().study
-    write_provenance(STUDY_PROVENANCE, params)
+    provenance = take_provenance(params)
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
     futures = [measure.submit(*job, params) for job in jobs]
     for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
         future.result()  # the first failure ends the flow
     tables = gather([future.result() for future in futures])
+    write_provenance(STUDY_PROVENANCE, provenance)
     return report(tables, params, return_state=True)
 
 
