@@ -57,7 +57,7 @@ def running(command: str, project: Path, path: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module", autouse=True)
 def answer(run: Run, project: Path) -> str:
     """The answer to the seven of a model that was trained, exported, promoted and served."""
-    run("dvc repro && git add dvc.lock && git commit -q -m first")
+    run("dvc repro promote && git add dvc.lock && git commit -q -m first")
     with running(f"{sys.executable} -m serve --port {{port}}", project, "/v2") as client:
         request = (project / "docs/seven.json").read_bytes()
         response = client.post("/v2/models/batchnorm_mlp/infer", content=request)
@@ -231,7 +231,7 @@ def test_our_server_serves_the_champion(project: Path) -> None:
 
 def test_a_second_repro_judges_nothing_anew(run: Run, project: Path) -> None:
     before = (project / "artifacts/promotion.json").read_bytes()
-    output = run("dvc repro").stdout
+    output = run("dvc repro promote").stdout
     assert "Running stage 'promote'" in output
     assert "prefect" not in output
     assert (project / "artifacts/promotion.json").read_bytes() == before
@@ -241,7 +241,7 @@ def test_a_second_repro_judges_nothing_anew(run: Run, project: Path) -> None:
 def test_a_store_that_lacks_the_runs_gets_them_from_the_files(run: Run, project: Path) -> None:
     tags = {one.info.run_name: one.data.tags for one in runs(project)}
     store = f"sqlite:///{project}/other.db"
-    output = run(f"MLFLOW_TRACKING_URI={store} dvc repro").stdout
+    output = run(f"MLFLOW_TRACKING_URI={store} dvc repro promote").stdout
     assert output.count("Running stage") == 1
     assert trace(run, "champion", store=store)["whole"]
     again = MlflowClient(store).search_runs(["1"])
@@ -259,12 +259,13 @@ def test_there_and_back_is_two_trainings_and_the_champion_is_right_after_each(
         is_champion = champion(project) == sha256(project / MODEL)
         return promotion["version"], promotion["alias"], is_champion
 
-    run("dvc repro")
+    run("dvc repro promote")
     assert promoted() == (1, "champion", True)
-    run("sed -i 's/lr: 0.01/lr: 0.05/' params.yaml && git commit -q -a -m faster && dvc repro")
+    run("sed -i 's/lr: 0.01/lr: 0.05/' params.yaml && git commit -q -a -m faster")
+    run("dvc repro promote")
     assert promoted() == (2, "champion", True)  # an epoch at 0.05 learns more
     run("git add dvc.lock && git commit -q -m second && git checkout -q HEAD~2")
-    output = run("dvc repro").stdout
+    output = run("dvc repro promote").stdout
     assert "Running stage 'train'" not in output
     assert promoted() == (1, "challenger", False)
     assert "it is worse than the champion: " in output
@@ -281,7 +282,7 @@ def test_rolling_back_gives_the_alias_back_and_bars_the_version(run: Run, projec
     output = run("python -m pipeline.promote --roll-back").stdout
     assert "version 1 is the champion again" in output
     assert champion(project) == sha256(project / MODEL)
-    run("git checkout -q main && dvc repro")
+    run("git checkout -q main && dvc repro promote")
     assert champion(project) != sha256(project / MODEL)
     promotion = json.loads((project / "artifacts/promotion.json").read_text())
     assert (promotion["version"], promotion["alias"]) == (2, "challenger")

@@ -68,7 +68,7 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
     with (
         mlflow_server(tmp_path, port) as server,
         subprocess.Popen(
-            ["dvc", "repro"], cwd=project, env=environment, text=True,
+            ["dvc", "repro", "promote"], cwd=project, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         ) as repro,
     ):  # fmt: skip
@@ -83,7 +83,7 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
     assert json.loads((project / "artifacts/certificate.json").read_text())["passed"]
 
     with mlflow_server(tmp_path, port):
-        output = run(f"MLFLOW_TRACKING_URI={address} dvc repro").stdout
+        output = run(f"MLFLOW_TRACKING_URI={address} dvc repro promote").stdout
         assert output.count("Running stage") == 1
         assert "version 1 was judged champion" in output
         client = MlflowClient(address)
@@ -99,7 +99,7 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
 
 
 def test_a_locked_store_is_an_error_that_says_what_to_do(run: Run, project: Path) -> None:
-    run("dvc repro")
+    run("dvc repro promote")
     database = sqlite3.connect(project / "mlflow.db", isolation_level=None)
     database.execute("BEGIN EXCLUSIVE")
     output = run("python -m pipeline.tracking", status=1).stdout
@@ -130,7 +130,7 @@ def test_of_two_repros_at_once_the_second_waits_and_runs_nothing_again(
     run: Run, project: Path
 ) -> None:
     run("rm -rf artifacts .dvc/cache/runs dvc.lock")
-    command = [sys.executable, "-m", "pipeline.wait", "dvc", "repro"]
+    command = [sys.executable, "-m", "pipeline.wait", "dvc", "repro", "promote"]
     both = [
         subprocess.Popen(
             command, cwd=project, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -77,7 +77,7 @@ def test_a_team_works_on_postgresql_and_s3(
     client = MlflowClient(postgresql)
     client.create_experiment("mnist-batchnorm", "s3://mlflow/artifacts")
 
-    output = run(f"{store} dvc repro").stdout
+    output = run(f"{store} dvc repro promote").stdout
     assert "secret" not in output
     assert "version 1 was judged champion" in output
     assert not (project / "mlflow.db").exists()
@@ -87,8 +87,8 @@ def test_a_team_works_on_postgresql_and_s3(
     digest = sha256(project / MODEL)
     run(f"dvc remote add --default team s3://dvc && dvc remote modify team endpointurl {s3}")
     run("git add . && git commit -q -m team && dvc push -q")
-    run("rm -rf data artifacts .dvc/cache && dvc pull -q")
+    run("rm -rf data artifacts .dvc/cache && dvc pull -q --with-deps promote data.dvc")
     assert sha256(project / MODEL) == digest
-    output = run(f"{store} dvc repro").stdout
+    output = run(f"{store} dvc repro promote").stdout
     assert output.count("Running stage") == 1
     assert "the chain is whole" in run(f"{store} python -m pipeline.trace champion").stdout
