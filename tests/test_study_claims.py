@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,16 +28,21 @@ def test_a_column_of_intervals_is_one_for_each_group() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("low", "high", "promise", "expected"),
     [
-        (0.1, 2.0, "holds"),
-        (-0.1, 2.0, "cannot tell"),
-        (-2.0, -0.1, "does not hold"),
-        (0.0, 0.0, "does not hold"),  # exactly no gain in any seed
+        (0.1, 2.0, "more", "holds"),
+        (-0.1, 2.0, "more", "cannot tell"),
+        (-2.0, -0.1, "more", "does not hold"),
+        (0.0, 0.0, "more", "does not hold"),  # exactly no difference in any seed
+        (0.1, 2.0, "less", "does not hold"),
+        (-0.1, 2.0, "less", "cannot tell"),
+        (-2.0, -0.1, "less", "holds"),
     ],
 )
-def test_the_interval_decides(low: float, high: float, expected: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high, 5)) == expected
+def test_the_interval_decides(
+    low: float, high: float, promise: Literal["more", "less"], expected: str
+) -> None:
+    assert verdict(Interval((low + high) / 2, low, high, 5), promise) == expected
 
 
 def speed_table(accuracies: dict[str, list[float]]) -> pd.DataFrame:
@@ -61,30 +68,38 @@ def exchanged(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {name: table.replace({"network": other}) for name, table in tables.items()}
 
 
-def test_what_one_network_gains_the_other_loses(study_tables: dict[str, pd.DataFrame]) -> None:
-    gains, losses = judge(study_tables), judge(exchanged(study_tables))
-    assert list(gains) == [claim.key for claim in CLAIMS]
-    for key in set(gains) - {"most_scales_faster", "scales_lost"}:  # which have no opposite
-        assert losses[key]["mean"] == pytest.approx(-gains[key]["mean"]), key
+def test_what_one_network_has_more_the_other_has_less(
+    study_tables: dict[str, pd.DataFrame],
+) -> None:
+    found, opposite = judge(study_tables), judge(exchanged(study_tables))
+    assert list(found) == [claim.key for claim in CLAIMS]
+    for key in set(found) - {"plain_best_scale"}:  # which favours the plain network
+        assert opposite[key]["mean"] == pytest.approx(-found[key]["mean"]), key
+        assert opposite[key]["with"] == pytest.approx(found[key]["without"]), key
 
 
-def test_a_scale_is_lost_where_only_the_plain_network_stays_at_chance() -> None:
-    finals = {"simple_mlp": [0.1, 0.1, 0.9], "batchnorm_mlp": [0.1, 0.3, 0.9]}
+def differences(key: str, name: str, table: pd.DataFrame) -> list[float]:
+    """How much more the normalised network has in each seed."""
+    (claim,) = (claim for claim in CLAIMS if claim.key == key)
+    values = claim.values({name: table}).astype(float)
+    return list(values["batchnorm_mlp"] - values["simple_mlp"])
+
+
+def test_scales_count_where_a_network_learns_or_is_the_faster() -> None:
+    finals = {"simple_mlp": [0.1, 0.1, 0.95], "batchnorm_mlp": [0.1, 0.3, 0.9]}
     table = pd.DataFrame(
         {"network": key, "seed": seed, "scale": scale, "epoch": 0, "accuracy": accuracy}
         for key, accuracies in finals.items()
         for seed in range(2)
         for scale, accuracy in enumerate(accuracies)
     )
-    gains = {claim.key: claim.gain for claim in CLAIMS}
-    assert gains["scales_lost"]({"scale": table}).tolist() == [1, 1]
-    assert gains["scales"]({"scale": table}).tolist() == [0, 0]
-    assert gains["most_scales_faster"]({"scale": table}).tolist() == pytest.approx(
-        [100 / 3 - 50] * 2
-    )
+    assert differences("beyond_chance", "scale", table) == [1, 1]
+    assert differences("scales", "scale", table) == [0, 0]
+    assert differences("faster_scales", "scale", table) == [0, 0]  # one each, and one draw
+    assert differences("plain_best_scale", "scale", table) == pytest.approx([-5, -5])
 
 
-def test_dropout_is_spared_where_it_gains_less() -> None:
+def test_dropout_and_overfitting_count_by_test_accuracy() -> None:
     ends = {("simple_mlp", 0.0): 0.7, ("simple_mlp", 0.2): 0.8,
             ("batchnorm_mlp", 0.0): 0.8, ("batchnorm_mlp", 0.2): 0.82}  # fmt: skip
     table = pd.DataFrame(
@@ -93,6 +108,5 @@ def test_dropout_is_spared_where_it_gains_less() -> None:
         for (key, dropout), accuracy in ends.items()
         for seed in range(2)
     )  # fmt: skip
-    gains = {claim.key: claim.gain for claim in CLAIMS}
-    assert gains["dropout_two"]({"overfitting": table}).tolist() == pytest.approx([8, 8])
-    assert gains["gap_two"]({"overfitting": table}).tolist() == pytest.approx([10, 10])
+    assert differences("dropout_two", "overfitting", table) == pytest.approx([-8, -8])
+    assert differences("gap_two", "overfitting", table) == pytest.approx([-10, -10])

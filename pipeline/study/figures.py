@@ -48,6 +48,7 @@ def rates(tables: Tables) -> Figure:
     end = table["update"].max()
     for axes in grid.flat:
         axes.set(xscale="log", xlim=(0.8 * min(LRS), 1.25 * max(LRS)))
+        axes.xaxis.set_major_formatter("{x:g}")
     for key in KEYS:
         rows = of(table, update=end, network=key)
         curve(first, rows, "lr", "test_accuracy", key, marker=MARKERS[key])
@@ -58,8 +59,9 @@ def rates(tables: Tables) -> Figure:
     for axes, threshold in zip(others, THRESHOLDS, strict=True):
         title = f"updates until {threshold:.0%} (hollow: not in every seed)"
         name_axes(axes, "learning rate", "updates", title)
-        axes.set_ylim(0, 1.1 * end)
+        axes.set_ylim(0, 1.15 * end)
         axes.axhline(end, color="black", linewidth=1, linestyle=":")
+        axes.text(min(LRS), 1.02 * end, "end of the training", va="bottom")
     legend(figure, first)
     return figure
 
@@ -103,12 +105,14 @@ def final_scale(tables: Tables) -> Figure:
     last = of(table, epoch=table["epoch"].max())
     for key in KEYS:
         curve(axes, of(last, network=key), "scale", "accuracy", key, marker=MARKERS[key])
-    for name, value, side in (("Xavier ", deep.XAVIER, "right"), (" He", deep.HE, "left")):
+    for name, value, side in ((" Xavier", deep.XAVIER, "left"), ("He ", deep.HE, "right")):
         axes.axvline(value, color="black", linewidth=1, linestyle=":")
         axes.text(value, 1.05, name, ha=side, va="bottom")
     axes.axhline(0.1, color="black", linewidth=1, linestyle=":")
-    axes.text(1e-4, 0.05, "guessing", va="center")
+    axes.text(1e-4, 0.05, "guessing", ha="right", va="center")
     axes.set_xscale("log")
+    axes.invert_xaxis()  # in the order of the panels
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(0, 1.05)
     axes.yaxis.set_major_formatter(PERCENT)
     name_axes(axes, "standard deviation of the initial weights", "accuracy after training")
@@ -142,6 +146,7 @@ FIGURES = {
     "final_scale": final_scale,
     "activations_before": lambda tables: histograms(tables, "before training"),
     "activations_after": lambda tables: histograms(tables, "after training"),
-    "layers": layers,
+    "layers_before": lambda tables: layers(tables, "before training"),
+    "layers_after": lambda tables: layers(tables, "after training"),
     "overfitting": overfitted,
 }

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.lines import Line2D
 
 from pipeline.artifacts import KEYS
 from pipeline.study import activations, deep
@@ -24,10 +24,8 @@ from pipeline.study.style import (
 
 SHADES = np.linspace(0.25, 1, deep.HIDDEN)
 BY_LAYER = {
-    "spread": ("spread of activations", "before training"),
-    "gradient": ("norm of the gradient", "before training"),
-    "zeros": ("activations that are 0", "after training"),
-    "dead": ("units that are always 0", "after training"),
+    "before training": {"spread": "spread of activations", "gradient": "size of the gradient"},
+    "after training": {"zeros": "activations that are 0", "dead": "dead units"},
 }
 
 
@@ -41,18 +39,18 @@ def histograms(tables: Tables, moment: str) -> Figure:
             rows = of(tables["histograms"], **where)
             for layer, shade in enumerate(SHADES, start=1):
                 shares = of(rows, layer=layer).groupby("log10_from")["share"].mean()
-                axes.stairs(shares, edges, fill=True, alpha=0.75, color=mix(COLOURS[key], shade))
+                axes.stairs(shares, edges, color=mix(COLOURS[key], shade), linewidth=2)
             note_overflow(axes, of(tables["activations"], **where))
-            title = f"{LABELS[key]}\n{name}: std {std:.2g}"
-            name_axes(axes, "activation above 0", "share of all activations", title)
+            title = f"{moment}, {LABELS[key]}\n{name}: std {std:.2g}"
+            name_axes(axes, "activation, zeros left out", "share of all activations", title)
             axes.set(xscale="log", xlim=(1e-8, 1e4), xticks=(1e-6, 1e-3, 1, 1e3), ylim=(0, 0.2))
             axes.yaxis.set_major_formatter(PERCENT)
             axes.label_outer()
-    patches = [
-        Patch(color=mix("black", shade), label=f"layer {layer}")
+    lines = [
+        Line2D([], [], color=mix("black", shade), label=f"layer {layer}")
         for layer, shade in enumerate(SHADES, start=1)
     ]
-    figure.legend(handles=patches, loc="outside upper center", ncols=deep.HIDDEN)
+    figure.legend(handles=lines, loc="outside upper center", ncols=deep.HIDDEN)
     return figure
 
 
@@ -69,10 +67,10 @@ def note_overflow(axes: Axes, rows: pd.DataFrame) -> None:
         axes.text(0.5, 0.75, text, ha="center", va="center", transform=axes.transAxes)
 
 
-def layers(tables: Tables) -> Figure:
-    """Spread and gradient of each layer before training, silent units after it."""
-    figure, grid = sheet(4, 3, 14, 13.5)
-    for row, (value, (label, moment)) in zip(grid, BY_LAYER.items(), strict=True):
+def layers(tables: Tables, moment: str) -> Figure:
+    """Spread and gradient of each layer before training, zeros and dead units after it."""
+    figure, grid = sheet(2, 3, 14, 8)
+    for row, (value, label) in zip(grid, BY_LAYER[moment].items(), strict=True):
         for axes, (name, std) in zip(row, activations.SCALES.items(), strict=True):
             rows = of(tables["activations"], scale=name, moment=moment)
             for key in KEYS:

@@ -15,12 +15,22 @@ import pandas as pd
 
 from pipeline.artifacts import KEYS, STUDY, VERDICTS, require, write_whole
 from pipeline.params import StudyParams, load_params
-from pipeline.study.claims import CLAIMS, THRESHOLDS, Tables, final_speed, judge, reached
+from pipeline.study.claims import (
+    CLAIMS,
+    THRESHOLDS,
+    Tables,
+    final_speed,
+    judge,
+    learnt_by_heart,
+    reached,
+)
 from pipeline.study.figures import FIGURES
+from pipeline.study.overfitting import DROPOUTS, SHAPES
 from pipeline.study.statistics import Interval, interval
 from pipeline.study.style import LABELS, drawing, render
 
 TABLES = ("speed", "rates", "scale", "activations", "histograms", "overfitting")
+PROMISE = "a network with batch normalisation …"
 TEXT = Path(__file__).with_name("template.md")  # with $names where numbers go
 
 
@@ -44,26 +54,56 @@ def read_tables() -> Tables:
 
 
 def number(value: float) -> str:
-    """Write a number with three digits or so."""
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    """Write a number with three digits or so, a whole one as it is."""
+    digits = 0 if abs(value) >= 100 or float(value).is_integer() else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def with_interval(found: Interval, unit: str) -> str:
-    """Write a mean, its unit and its interval."""
+    """Write a mean, its unit and its interval, unless all seeds gave the same."""
+    if found.low == found.high:
+        return f"{number(found.mean)} {unit} in all {found.seeds} pairs"
     return f"{number(found.mean)} {unit} ({number(found.low)} to {number(found.high)})"
 
 
-def verdict_table(verdicts: dict[str, dict[str, Any]], experiment: str | None = None) -> str:
-    """Return the claims, of one experiment or all, as a Markdown table."""
-    lines = ["| with batch normalisation, a network … | verdict | gain (95 % interval) |"]
-    lines.append("| --- | --- | --- |")
+def verdict_table(verdicts: dict[str, dict[str, Any]], experiment: str) -> str:
+    """Return the claims of one experiment as a Markdown table."""
+    lines = [f"| {PROMISE} | verdict | without | with | difference (95 % interval) |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     for claim in CLAIMS:
-        if experiment in (None, claim.experiment):
+        if claim.experiment == experiment:
             found = verdicts[claim.key]
-            gain = Interval(*(found[field] for field in Interval._fields))
-            cells = (claim.statement, f"**{found['verdict']}**", with_interval(gain, claim.unit))
+            difference = Interval(*(found[field] for field in Interval._fields))
+            means = (number(found[which]) for which in ("without", "with"))
+            cells = (
+                claim.statement, f"**{found['verdict']}**", *means,
+                with_interval(difference, claim.unit),
+            )  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def summary(verdicts: dict[str, dict[str, Any]]) -> str:
+    """Return the claims by verdict as a Markdown list."""
+    lines = []
+    for verdict in ("holds", "does not hold", "cannot tell"):
+        claims = [found["claim"] for found in verdicts.values() if found["verdict"] == verdict]
+        if claims:
+            lines += [f"**{verdict.capitalize()}:** {PROMISE}", ""]
+            lines += [f"- {claim}" for claim in claims] + [""]
+    return "\n".join(lines).rstrip()
+
+
+def overfitting_table(tables: Tables) -> str:
+    """Return the test accuracies at the end of the small training set, as a Markdown table."""
+    lines = ["| test accuracy | dropout | without batch norm | with batch norm |"]
+    lines.append("| --- | --- | --- | --- |")
+    for shape, title in SHAPES.items():
+        accuracies = learnt_by_heart(tables, shape)["test_accuracy"]
+        for dropout, word in zip(DROPOUTS, ("no", "yes"), strict=True):
+            of_pairs = accuracies.xs(dropout, level="dropout")
+            cells = [with_interval(interval(of_pairs[key]), "%") for key in KEYS]
+            lines.append(f"| {title} | {word} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -110,10 +150,14 @@ def write_report(params: StudyParams) -> None:
             for kind, content in render(draw(tables)).items():
                 write_whole(STUDY / "figures" / f"{name}.{kind}", content)
     experiments = dict.fromkeys(claim.experiment for claim in CLAIMS)
+    last = tables["rates"].iloc[-1]
     text = Template(TEXT.read_text()).substitute(
         {name: f"{value:,}" for name, value in params if name != "device"},
-        verdicts=verdict_table(verdicts),
+        updates=f"{last['update']:,.0f}",
+        per_epoch=f"{last['update'] / last['epoch']:,.0f}",
+        summary=summary(verdicts),
         speed_table=speed_table(tables),
+        overfitting_table=overfitting_table(tables),
         **{f"{name}_verdicts": verdict_table(verdicts, name) for name in experiments},
     )
     write_whole(STUDY / "report.md", text.encode())

@@ -1,6 +1,6 @@
 """Intervals over seeds, and the verdict that an interval gives on a claim."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from scipy import stats
@@ -32,10 +32,14 @@ def intervals(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     return found.reset_index()
 
 
-def verdict(gain: Interval) -> str:
-    """Return what the interval of a paired gain says; above 0 is what the claim promises."""
-    if gain.low > 0:
+def verdict(difference: Interval, promise: Literal["more", "less"]) -> str:
+    """Return what the interval of a paired difference says on the promise that it is above or
+    below 0."""
+    low, high = difference.low, difference.high
+    if promise == "less":
+        low, high = -high, -low
+    if low > 0:
         return "holds"
-    if gain.high <= 0:
+    if high <= 0:
         return "does not hold"
     return "cannot tell"

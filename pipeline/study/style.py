@@ -63,7 +63,8 @@ def curve(axes: Axes, table: pd.DataFrame, x: str, y: str, key: str, **more: Any
     found = intervals(table, [x], y)
     style = {"color": COLOURS[key], "label": LABELS[key]} | more
     axes.plot(found[x], found["mean"], **style)
-    axes.fill_between(found[x], found["low"], found["high"], color=style["color"], alpha=0.2, lw=0)
+    high = found["high"].clip(upper=1) if y.endswith("accuracy") else found["high"]
+    axes.fill_between(found[x], found["low"], high, color=style["color"], alpha=0.2, lw=0)
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
