@@ -104,6 +104,8 @@ def check_parameters(subject: Subject) -> str:
     """They are those whose hash the model and the run bear."""
     params = {n: value for n, value in subject.run.data.params.items() if n != "network"}
     found = params_sha256(params)
+    if "params.sha256" not in subject.run.data.tags:
+        raise GapError("missing", "the run lacks its lineage: delete it and run `dvc repro`")
     claimed = {subject.run.data.tags.get("params.sha256")}
     claimed.add(subject.metadata().get("train_params_sha256", found))
     if claimed != {found}:
@@ -114,7 +116,9 @@ def check_parameters(subject: Subject) -> str:
 def check_commit(subject: Subject) -> str:
     """It is in this repository, and its params.yaml gives the run's parameters."""
     tags = subject.run.data.tags
-    commit = tags.get("git.commit", "")
+    commit = tags.get("git.commit")
+    if not commit:
+        raise GapError("missing", "the run does not say which")
     try:
         title = git("log", "-1", "--format=%s", f"{commit}^{{commit}}")
         text = git("show", f"{commit}:params.yaml")
