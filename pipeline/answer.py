@@ -19,11 +19,18 @@ def connect(url: str) -> httpx.Client:
 
 
 def served_version(url: str) -> str:
-    """Return the beginning of the SHA-256 that the server says its model file has."""
+    """Return the beginning of the SHA-256 that the server says its model file has.
+
+    Raises:
+        ValueError: it says nothing of the kind.
+    """
     with connect(url) as client:
         response = client.get(MODEL_URL)
         response.raise_for_status()
-        return response.json()["versions"][0]
+    try:
+        return str(response.json()["versions"][0])
+    except (IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{url}{MODEL_URL} names no version: {response.text:.100}") from error
 
 
 def check_server(url: str, model: bytes) -> str:
@@ -50,9 +57,13 @@ def check_response(response: dict[str, Any], request: dict[str, Any], model: byt
     (tensor,) = request["inputs"]
     images = np.array(tensor["data"], np.uint8).reshape(tensor["shape"])
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    if not response["outputs"]:
+        raise ValueError("it holds no outputs")
     for output in response["outputs"]:
         (expected,) = session.run([output["name"]], {"images": images})
         given = np.array(output["data"], np.float64).reshape(output["shape"])
+        if given.shape != expected.shape:
+            raise ValueError(f"its {output['name']} have shape {given.shape}, not {expected.shape}")
         difference = np.abs(given - expected).max()
         if not difference <= TOLERANCE:
             raise ValueError(f"its {output['name']} differ from the model's by {difference:.2g}")

@@ -5,6 +5,7 @@ A check takes what is known of the model and returns a sentence, or raises `GapE
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -51,7 +52,10 @@ def check_version(subject: Subject) -> str:
         raise GapError("missing", f"{name} has lost its file")
     if digest(subject.registered) != subject.tag("model.sha256"):
         raise GapError("broken", f"{name} holds other bytes than were registered")
-    return f"{name}, source {subject.version.source}"
+    tags = subject.version.tags
+    if tags.get("registered.git.dirty") != "false":
+        raise GapError("unchecked", f"{name}, registered from a tree with uncommitted changes")
+    return f"{name}, registered at {tags.get('registered.git.commit')}"
 
 
 def check_certificate(subject: Subject) -> str:
@@ -59,9 +63,7 @@ def check_certificate(subject: Subject) -> str:
     if subject.here:
         content = CERTIFICATE.read_bytes() if CERTIFICATE.is_file() else None
     else:
-        content = (
-            fetch(f"runs:/{subject.version.run_id}/{CERTIFICATE.name}") if subject.version else None
-        )
+        content = fetch(subject.version.source, CERTIFICATE.name) if subject.version else None
     if content is None:
         raise GapError("missing", "neither artifacts/ nor MLflow has it: run `dvc repro`")
     found, expected = digest(content), subject.tag("certificate.sha256")
@@ -78,12 +80,12 @@ def check_certificate(subject: Subject) -> str:
 def check_weights(subject: Subject) -> str:
     """The model says it is made of the weights that the run made."""
     expected = subject.run.data.tags.get("weights.sha256")
-    claimed = subject.metadata().get("weights_sha256", expected)
-    if claimed != expected:
-        raise GapError("broken", f"the model is of {claimed}, the run of {expected}")
+    claimed = subject.said("weights.sha256") | {subject.metadata().get("weights_sha256", expected)}
+    if claimed != {expected}:
+        raise GapError("broken", f"the run is of {expected}, but it is also said to be {claimed}")
     path = weights_path(subject.run.info.run_name)
     if not path.is_file() or (sha256(path) != expected and not subject.here):
-        raise GapError("unchecked", f"SHA-256 {expected}, not in artifacts/")
+        raise GapError("unchecked", f"SHA-256 {expected}, not those in artifacts/")
     if sha256(path) != expected:
         raise GapError("broken", f"{path} has SHA-256 {sha256(path)}, the run's has {expected}")
     return f"SHA-256 {expected}"
@@ -106,30 +108,38 @@ def check_parameters(subject: Subject) -> str:
     found = params_sha256(params)
     if "params.sha256" not in subject.run.data.tags:
         raise GapError("missing", "the run lacks its lineage: delete it and run `dvc repro`")
-    claimed = {subject.run.data.tags.get("params.sha256")}
-    claimed.add(subject.metadata().get("train_params_sha256", found))
-    if claimed != {found}:
+    claimed = subject.said("params.sha256")
+    if claimed | {subject.metadata().get("train_params_sha256", found)} != {found}:
         raise GapError("broken", f"the run has {params}, not what the weights were trained with")
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 
 def check_commit(subject: Subject) -> str:
     """It is in this repository, and its params.yaml gives the run's parameters."""
-    tags = subject.run.data.tags
-    commit = tags.get("git.commit")
-    if not commit:
-        raise GapError("missing", "the run does not say which")
+    commit = _the_one(subject, "git.commit")
+    dirty = _the_one(subject, "git.dirty")
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise GapError("broken", f"{commit!r} is no commit")
     try:
         title = git("log", "-1", "--format=%s", f"{commit}^{{commit}}")
         text = git("show", f"{commit}:params.yaml")
     except ValueError as error:
         raise GapError("missing", f"{commit!r} is not in this repository") from error
-    if tags.get("git.dirty") == "true":
+    if dirty != "false":
         raise GapError("unchecked", f"{commit}, dirty: with changes that were not committed")
     params = TrainParams.model_validate(YAML(typ="safe").load(text)["train"]).model_dump()
-    if params_sha256(params) != tags.get("params.sha256"):
+    if subject.said("params.sha256") != {params_sha256(params)}:
         raise GapError("broken", f"the params.yaml of {commit} has other parameters")
     return f"{commit}, clean: {title}"
+
+
+def _the_one(subject: Subject, tag: str) -> str:
+    values = subject.said(tag)
+    if None in values:
+        raise GapError("missing", f"there is no tag {tag}")
+    if len(values) > 1:
+        raise GapError("broken", f"run and version do not agree on {tag}: {values}")
+    return str(*values)
 
 
 def check_data(subject: Subject) -> str:
@@ -138,7 +148,7 @@ def check_data(subject: Subject) -> str:
     listing.sort(key=lambda entry: entry["relpath"])
     text = json.dumps(listing, sort_keys=True).encode()
     found = hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"  # as DVC reckons it
-    claimed = {subject.run.data.tags.get("data.md5"), subject.metadata().get("data_md5", found)}
+    claimed = subject.said("data.md5") | {subject.metadata().get("data_md5", found)}
     if claimed != {found}:
         raise GapError("broken", f"MD5 {found}, but the run and the model say {claimed}")
     return f"MD5 {found}, of these files:"

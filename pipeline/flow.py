@@ -66,11 +66,13 @@ def train_networks() -> State:
 
 
 @flow(name="promote")
-def show_promotion() -> None:
+def show_promotion() -> State:
     """Show the report in Markdown that comes by standard input among Prefect's artifacts."""
     report = sys.stdin.read()
-    if report:
-        create_markdown_artifact(report, key="promotion")
+    if not report:
+        return Failed(message="promote gave up, see its output")
+    create_markdown_artifact(report, key="promotion")
+    return Completed()
 
 
 def main() -> None:
@@ -78,7 +80,7 @@ def main() -> None:
     if sys.argv[1:] == ["promote"]:  # pipeline/promote.py's
         # A flow ends by waiting up to a second for its heart to beat.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            show_promotion()
+            show_promotion(return_state=True)
         return
     try:
         provenance = take_provenance(load_params().train)

@@ -28,6 +28,11 @@ class Subject(NamedTuple):
         holder = self.version.tags if self.version else self.run.data.tags if self.run else {}
         return holder.get(name)
 
+    def said(self, name: str) -> set[str | None]:
+        """Return what the run says and, if there is one, the version: one value if all is well."""
+        holders = [self.run.data.tags, *([self.version.tags] if self.version else [])]
+        return {holder.get(name) for holder in holders}
+
     def metadata(self) -> dict[str, str]:
         """Return what export wrote into the model, of the bytes that are as they were if any."""
         for content in (self.registered, self.model):
@@ -63,8 +68,8 @@ def fetch(uri: str | None, name: str = "") -> bytes | None:
 def of_version(client: Any, version: Any, model: bytes | None = None) -> Subject:
     """Return what is known of a registered version, or of `model`, which should be the same."""
     registered = fetch(version.source, MODEL.name)
-    runs = tracking.find_runs(client, version.run_id)
-    here = MODEL.is_file() and sha256(MODEL) == version.tags["model.sha256"]
+    runs = tracking.find_runs(client, version.run_id) if version.run_id else []
+    here = MODEL.is_file() and sha256(MODEL) == version.tags.get("model.sha256")
     return Subject(model or registered, registered, version, runs[0] if runs else None, here)
 
 

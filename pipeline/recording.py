@@ -26,7 +26,7 @@ STUDY_EXPERIMENT = "mnist-batchnorm-study"
 
 
 class Recording(NamedTuple):
-    """One run. The tag that `identity` names tells it from all others of its experiment.
+    """One run. The tags that `identity` names tell it from all others of its experiment.
 
     metrics: name, value, time in milliseconds since 1970, and epoch; files: a file or a folder.
     """
@@ -35,7 +35,7 @@ class Recording(NamedTuple):
     name: str
     stage: str
     start_ms: int
-    identity: str
+    identity: tuple[str, ...]
     tags: dict[str, str]
     params: Mapping[str, Any]
     metrics: list[tuple[str, float, int, int]]
@@ -58,7 +58,7 @@ def of_training(key: str) -> Recording:
         name=key,
         stage="train",
         start_ms=round(start_s * 1000),
-        identity="weights.sha256",
+        identity=("weights.sha256", "params.sha256", "data.md5"),
         tags={"weights.sha256": sha256(weights_path(key)), **lineage_tags(provenance)},
         params={"network": key, **provenance["params"]},
         metrics=list(points(history, start_s)),
@@ -77,7 +77,7 @@ def of_study() -> Recording:
         name="study",
         stage="study",
         start_ms=start_ms,
-        identity="verdicts.sha256",
+        identity=("verdicts.sha256", "params.sha256", "data.md5"),
         tags={"verdicts.sha256": sha256(VERDICTS), **lineage_tags(provenance)},
         params={**provenance["params"], **found},
         metrics=[

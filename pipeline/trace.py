@@ -1,8 +1,9 @@
 """Walks from an answer back to the data: `python -m pipeline.trace WHAT`.
 
-WHAT is a model file, the URL of a running server, a saved response, the id of an MLflow run or
-`champion`. Each link is worked out anew where its bytes are at hand: in artifacts/ and data/ if the
-model is the one there, or else in MLflow. The exit status is 1 if a link is broken or missing.
+WHAT is a model file, the URL of a running server, a saved response, the id of an MLflow run,
+`champion` or `challenger`. Each link is worked out anew where its bytes are at hand: in artifacts/
+and data/ if the model is the one there, or else in MLflow. The exit status is 1 if a link is broken
+or missing.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import httpx
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.markup import escape
 from pipeline import lineage, tracking
 from pipeline.answer import check_response, check_server, served_version
 from pipeline.chain import MODEL_CHECKS, RUN_CHECKS, Check, GapError
+from pipeline.gate import CHALLENGER, CHAMPION
 from pipeline.lineage import Subject
 
 MARKS = {"ok": "[green]✓", "unchecked": "[yellow]?", "missing": "[red]✗", "broken": "[red]✗"}
@@ -43,10 +45,10 @@ def find(client: Any, what: str, request: Path | None) -> tuple[Subject, dict[st
     if what.startswith(("http://", "https://")):
         named = served_version(what)
         return answered(client, named, partial(check_server, what))
-    if what == "champion":
+    if what in (CHAMPION, CHALLENGER):
         version = tracking.version_named(client, what)
         if not version:
-            raise ValueError("there is no champion: run `make repro`")
+            raise ValueError(f"there is no {what}: run `make repro`")
         return lineage.of_version(client, version), MODEL_CHECKS
     if Path(what).is_file():
         response = read_response(Path(what).read_bytes())
@@ -58,7 +60,7 @@ def find(client: Any, what: str, request: Path | None) -> tuple[Subject, dict[st
     if not runs:
         raise ValueError(
             f"WHAT must be a model file, a server's URL, a saved response, the id of a run or "
-            f"'champion', got {what!r}"
+            f"'champion' or 'challenger', got {what!r}"
         )
     has_model = "model.sha256" in runs[0].data.tags
     return lineage.of_run(client, runs[0]), MODEL_CHECKS if has_model else {}
@@ -76,7 +78,9 @@ def answered(
             raise GapError("broken", f"no model is known whose SHA-256 begins with {named!r}")
         try:
             return f"model_version {named}, and {check(subject.model)}"
-        except (KeyError, TypeError, ValueError) as error:
+        except GapError:
+            raise
+        except Exception as error:  # NumPy's and ONNX Runtime's too: anyone can have written it
             raise GapError("broken", f"model_version {named}, but {error}") from error
 
     return subject, {"answer": check_answer} | MODEL_CHECKS
@@ -108,7 +112,7 @@ def walk(subject: Subject, checks: dict[str, Check]) -> Iterator[Link]:
             yield Link(name, "ok", check(subject))
         except GapError as gap:
             yield Link(name, gap.state, str(gap))
-            if subject == lineage.NOTHING:
+            if subject is lineage.NOTHING:
                 return
 
 
@@ -123,15 +127,22 @@ def main() -> None:
         client = tracking.open_store()
         links = list(walk(*find(client, arguments.what, arguments.request)))
     except tracking.STORE_ERRORS as error:
-        sys.exit(f"error: MLflow at {tracking.shown_uri()} does not answer: {error}")
+        give_up(f"MLflow at {tracking.shown_uri()} does not answer: {error}", arguments.json)
     except (OSError, ValueError, httpx.HTTPError) as error:
-        sys.exit(f"error: {error}")
+        give_up(str(error), arguments.json)
     whole = all(link.state in ("ok", "unchecked") for link in links)
     if arguments.json:
         print(json.dumps({"whole": whole, "links": [link._asdict() for link in links]}, indent=2))
     else:
         show(links, whole)
     sys.exit(not whole)
+
+
+def give_up(message: str, as_json: bool) -> NoReturn:
+    """End because the walk cannot begin."""
+    if as_json:
+        print(json.dumps({"whole": False, "error": message}, indent=2))
+    sys.exit(f"error: {message}")
 
 
 def show(links: list[Link], whole: bool) -> None:

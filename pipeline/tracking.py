@@ -25,6 +25,7 @@ from mlflow.models import Model, infer_signature
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.artifacts import PROJECT, only_one
+from pipeline.provenance import git, is_dirty
 from pipeline.recording import EXPERIMENT, Recording, recordings
 
 REGISTERED_MODEL = EXPERIMENT
@@ -75,13 +76,16 @@ def record_all(client: MlflowClient) -> dict[str, str]:
 def find_runs(client: MlflowClient, identity: str) -> list[Run]:
     """Return the trainings with that id, or those that made the weights with that SHA-256."""
     field = "tags.`weights.sha256`" if len(identity) == 64 else "attributes.run_id"
-    return client.search_runs([open_experiment(client, EXPERIMENT)], f"{field} = '{identity}'")
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if not experiment or experiment.lifecycle_stage == "deleted":
+        return []
+    return client.search_runs([experiment.experiment_id], f"{field} = '{identity}'")
 
 
 def record(client: MlflowClient, one: Recording) -> str:
     """Return the id of the run with the recording's identity, making the run if there is none."""
     experiment_id = open_experiment(client, one.experiment)
-    same = f"tags.`{one.identity}` = '{one.tags[one.identity]}'"
+    same = " and ".join(f"tags.`{name}` = '{one.tags[name]}'" for name in one.identity)
     for run in client.search_runs([experiment_id], same):
         if run.info.status == "FINISHED":
             return run.info.run_id
@@ -116,14 +120,29 @@ def version_named(client: MlflowClient, alias: str) -> ModelVersion | None:
     return client.get_model_version(REGISTERED_MODEL, number) if number else None
 
 
+def all_versions(client: MlflowClient) -> dict[str, ModelVersion]:
+    """Return every version by its number."""
+    found = client.search_model_versions(f"name = '{REGISTERED_MODEL}'", max_results=10_000)
+    return {str(version.version): version for version in found}
+
+
+def logged_model(version: ModelVersion) -> str:
+    """Return the id of the model that MLflow keeps the version's files with."""
+    return str(version.source).removeprefix("models:/")  # its field model_id may be empty
+
+
 def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
     """Register a model file as the next version; what an earlier attempt left goes."""
     run = client.get_run(run_id)
-    tags = {name: value for name, value in run.data.tags.items() if not name.startswith("mlflow.")}
-    tags["model.sha256"] = digest
+    not_lineage = ("mlflow.", "model.", "certificate.")  # the latter of another model of the run
+    tags = {name: run.data.tags[name] for name in run.data.tags if not name.startswith(not_lineage)}
+    tags |= {"model.sha256": digest, "registered.git.commit": git("rev-parse", "HEAD")}
+    tags["registered.git.dirty"] = str(is_dirty()).lower()
     leftover = f"source_run_id = '{run_id}' and tags.`model.sha256` = '{digest}'"
+    used = {logged_model(version) for version in all_versions(client).values()}
     for model in client.search_logged_models([run.info.experiment_id], leftover):
-        client.delete_logged_model(model.model_id)
+        if model.model_id not in used:
+            client.delete_logged_model(model.model_id)
     model = client.create_logged_model(run.info.experiment_id, path.stem, run_id, tags)
     images = {"images": np.zeros((2, 28, 28), np.uint8)}
     answers = dict.fromkeys(("logits", "probabilities"), np.zeros((2, 10), np.float32))
@@ -147,19 +166,26 @@ def settle(
     client: MlflowClient, version: ModelVersion, certificate: Path, tags: dict[str, str],
     alias: str, report: str,
 ) -> None:  # fmt: skip
-    """Tag a version and its run, which keeps the certificate; describe it; move an alias to it."""
-    client.log_artifact(str(version.run_id), str(certificate))
+    """Tag a version, which keeps the certificate, and its run; describe it; move an alias to it."""
+    client.log_model_artifact(logged_model(version), str(certificate))
     for name, value in tags.items():
         client.set_tag(str(version.run_id), name, value)
         client.set_model_version_tag(REGISTERED_MODEL, version.version, name, value)
     client.update_model_version(REGISTERED_MODEL, version.version, report)
+    move_alias(client, alias, version)
+    challenger = version_named(client, "challenger")
+    if alias == "champion" and challenger and challenger.version == version.version:
+        client.delete_registered_model_alias(REGISTERED_MODEL, "challenger")
+
+
+def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: str) -> None:
+    """Set a tag of a version."""
+    client.set_model_version_tag(REGISTERED_MODEL, version.version, name, value)
+
+
+def move_alias(client: MlflowClient, alias: str, version: ModelVersion) -> None:
+    """Give a version the alias."""
     client.set_registered_model_alias(REGISTERED_MODEL, alias, version.version)
-
-
-def roll_back(client: MlflowClient, champion: ModelVersion, before: str) -> None:
-    """Give the champion's alias to the version before, and mark the one that had it."""
-    client.set_model_version_tag(REGISTERED_MODEL, champion.version, "rolled.back", "true")
-    client.set_registered_model_alias(REGISTERED_MODEL, "champion", before)
 
 
 def download(uri: str | None, name: str = "") -> bytes:

@@ -50,9 +50,9 @@ def test_a_trainer_that_gave_up_fails_the_flow_at_once(statuses: dict[str, list[
 
 
 def test_the_promotions_report_is_an_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
-    for report in ("## Version 1 is the champion", ""):  # the latter if promote failed
+    for report in ("## Version 1 was judged champion", ""):  # the latter if promote failed
         monkeypatch.setattr("sys.stdin", io.StringIO(report))
-        flow.show_promotion()
+        assert flow.show_promotion(return_state=True).is_completed() == bool(report)
     (artifact,) = httpx.post(f"{PREFECT_API_URL.value()}/artifacts/filter", json={}).json()
     assert (artifact["key"], artifact["type"]) == ("promotion", "markdown")
-    assert artifact["data"] == "## Version 1 is the champion"
+    assert artifact["data"] == "## Version 1 was judged champion"

@@ -182,7 +182,9 @@ def test_a_byte_of_the_registrys_file_breaks_the_version(run: Run, project: Path
     [
         ("params", "lr", "0.02", "parameters"),
         ("tags", "git.commit", "0" * 40, "commit"),
+        ("tags", "git.dirty", "true", "commit"),
         ("tags", "data.md5", "126198369362df7c54984cf13f63be97.dir", "data"),
+        ("model_version_tags", "git.commit", "0" * 40, "commit"),
     ],
 )
 def test_a_byte_in_mlflow_breaks_its_link(
@@ -220,7 +222,7 @@ def test_mlflow_loads_and_serves_the_champion(project: Path) -> None:
         response = client.post("/invocations", json={"inputs": {"images": images}}).json()
     assert np.shape(response["predictions"]["logits"]) == (2, 10)
     version = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
-    assert "version 1 is the champion" in version.description
+    assert "version 1 was judged champion" in version.description
 
 
 def test_our_server_serves_the_champion(project: Path) -> None:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -10,7 +11,7 @@ from pipeline.artifacts import KEYS
 from pipeline.history import Epoch, write_history
 from pipeline.provenance import params_sha256
 
-PROVENANCE = {
+PROVENANCE: dict[str, Any] = {
     "started": "2026-01-02T03:04:05.678+00:00",
     "commit": "0123456789012345678901234567890123456789",
     "dirty": True,
@@ -88,6 +89,15 @@ def test_both_networks_share_one_experiment(client: MlflowClient) -> None:
 
 def test_the_same_weights_are_the_same_run(client: MlflowClient) -> None:
     assert record(client, "simple_mlp") == record(client, "simple_mlp")
+
+
+def test_the_same_weights_by_other_parameters_are_another_run(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = record(client, "simple_mlp")
+    other = PROVENANCE | {"params": PROVENANCE["params"] | {"device": "auto"}}
+    monkeypatch.setattr(recording, "read_provenance", lambda *_: other)
+    assert record(client, "simple_mlp") != first
 
 
 def test_a_recording_that_was_cut_short_is_made_again(
