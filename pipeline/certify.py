@@ -33,7 +33,7 @@ from pipeline.legs import (
     pytorch_logits,
     running_server,
 )
-from pipeline.margin import margin_report, rounding_bound
+from pipeline.margin import gap_bounds, margin_report
 from pipeline.params import CertifyParams, load_params
 
 
@@ -128,11 +128,12 @@ def certify(
         "pytorch": largest(expected[test] - truth[test]),
         "deployed": np.max([largest(logits - truth[test]) for logits in on_test_images.values()]),
     }
-    bound = rounding_bound(fold(network), images)
+    answers = truth[test].argmax(axis=1)
+    bounds = gap_bounds(fold(network), images, answers)
     return certificate | {
         "passed": certificate["passed"] and all(row["passed"] for row in rows),
         "float64_error": {who: finite(value) for who, value in error.items()},
-        "margin": margin_report(truth[test], bound, float(np.max(list(error.values())))),
+        "margin": margin_report(truth[test], answers, bounds),
         "legs": rows,
     }
 
