@@ -56,7 +56,7 @@ def test_the_report_has_every_claim_and_every_figure(study: Path) -> None:
     assert figures == {f"figures/{name}.png" for name in FIGURES}
     for claim in CLAIMS:
         found = verdicts[claim.key]
-        assert text.count(f"\n- {claim.statement}\n") == 1  # in the summary
+        assert text.count(f"\n- {claim.statement} (") == 1  # in the summary
         assert text.count(f"| {claim.statement} | **{found['verdict']}** |") == 1
         assert f"{number(found['mean'])} {claim.unit}" in text
     assert "$" not in text

@@ -84,13 +84,16 @@ def verdict_table(verdicts: dict[str, dict[str, Any]], experiment: str) -> str:
 
 
 def summary(verdicts: dict[str, dict[str, Any]]) -> str:
-    """Return the claims by verdict as a Markdown list."""
+    """Return the claims by verdict, with the means of both networks, as a Markdown list."""
     lines = []
     for verdict in ("holds", "does not hold", "cannot tell"):
-        claims = [found["claim"] for found in verdicts.values() if found["verdict"] == verdict]
+        claims = [
+            f"- {found['claim']} ({number(found['with'])} against {number(found['without'])})"
+            for found in verdicts.values()
+            if found["verdict"] == verdict
+        ]
         if claims:
-            lines += [f"**{verdict.capitalize()}:** {PROMISE}", ""]
-            lines += [f"- {claim}" for claim in claims] + [""]
+            lines += [f"**{verdict.capitalize()}:** {PROMISE}", "", *claims, ""]
     return "\n".join(lines).rstrip()
 
 
