@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
 
 from models import BatchNormMLP
 from pipeline.artifacts import ROOT
@@ -95,8 +97,16 @@ def server(model: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """One server for all flows that tests run as a user does, who waits for one at each flow."""
+    with prefect_test_harness(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+        yield
+
+
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
     """A committed copy of the project with MNIST in place, one epoch a training, a small study."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
