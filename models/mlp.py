@@ -1,4 +1,4 @@
-"""A 784-128-64-10 perceptron for MNIST, plain and with batch normalisation."""
+"""A 784-128-64-10 perceptron for MNIST, plain and with batch normalization."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ class SimpleMLP(nn.Module):
 
 
 class BatchNormMLP(nn.Module):
-    """Classify images as `SimpleMLP` does, with batch normalisation before each ReLU.
+    """Classify images as `SimpleMLP` does, with batch normalization before each ReLU.
 
-    In train mode a batch is normalised by its own statistics, so N must be at least 2;
+    In train mode a batch is normalized by its own statistics, so N must be at least 2;
     in eval mode by the running statistics, so each answer depends on its image alone.
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167
