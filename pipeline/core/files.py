@@ -1,0 +1,95 @@
+"""The files through which stages meet, and how they are written, locked and hashed."""
+
+import fcntl
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+# `dvc exp run --temp` works in a copy of the project below its .dvc/tmp. MLflow's store and the
+# locks are shared by all runs, so they stay in the project itself.
+PROJECT = next((path.parent for path in ROOT.parents if path.name == ".dvc"), ROOT)
+LOCKS = PROJECT / ".dvc" / "tmp"
+
+ARTIFACTS = ROOT / "artifacts"
+CERTIFICATE = ARTIFACTS / "certificate.json"
+CERTIFICATE_FIGURE = ARTIFACTS / "certificate.png"
+METRICS = ARTIFACTS / "metrics.json"
+LOSSES_FIGURE = ARTIFACTS / "losses.png"
+PROVENANCE = ARTIFACTS / "provenance.json"
+PROMOTION = ARTIFACTS / "promotion.json"
+STUDY = ARTIFACTS / "study"
+STUDY_PROVENANCE = STUDY / "provenance.json"
+VERDICTS = STUDY / "verdicts.json"
+
+
+def weights_path(key: str) -> Path:
+    """Return the path of a network's trained weights."""
+    return ARTIFACTS / key / "weights.safetensors"
+
+
+def history_path(key: str) -> Path:
+    """Return the path of a network's history, one row per epoch."""
+    return ARTIFACTS / key / "history.csv"
+
+
+def model_path(key: str) -> Path:
+    """Return the path of a network's ONNX file."""
+    return ARTIFACTS / key / "model.onnx"
+
+
+def require(path: Path, stage: str) -> Path:
+    """Return the path of a file that a stage writes.
+
+    Raises:
+        FileNotFoundError: the file is missing; the message names the command that makes it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: run `dvc repro {stage}`")
+    return path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, and rename it once all of it is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically; NaN and infinity are errors."""
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode())
+
+
+def read_json(path: Path, stage: str) -> Any:
+    """Return the content of a JSON file that a stage writes; see `require`."""
+    return json.loads(require(path, stage).read_bytes())
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the project's lock of that name, waiting for it; it is released even on SIGKILL."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with (LOCKS / f"{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another command, which holds {file.name}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sha256(content: bytes | Path) -> str:
+    """Return the SHA-256 of bytes, or of a file's, as 64 hexadecimal digits."""
+    return hashlib.sha256(
+        content.read_bytes() if isinstance(content, Path) else content
+    ).hexdigest()

@@ -1,0 +1,129 @@
+"""Reads params.yaml into frozen models, which alone say what is allowed."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from models import NETWORKS
+from pipeline.core import files
+
+
+def _known(key: str) -> str:
+    if key not in NETWORKS:
+        raise ValueError(f"must be a network of models/: {', '.join(NETWORKS)}")
+    return key
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and loosely typed values are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TrainParams(Section):
+    """How every network is trained."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)  # batch normalization needs two images
+    lr: Positive
+    seed: int = Field(ge=0, lt=2**63)
+    device: Device
+
+
+class ExportParams(Section):
+    """Which network is deployed: exported, certified, promoted and served."""
+
+    network: Annotated[str, AfterValidator(_known)]
+
+    @property
+    def model(self) -> Path:
+        """The path of the deployed network's ONNX file."""
+        return files.model_path(self.network)
+
+
+class CertifyParams(Section):
+    """How far the deployed network may differ from PyTorch."""
+
+    max_abs_difference: Positive
+    request_size: int = Field(ge=1, le=1024)  # the server's limit
+
+
+class PromoteParams(Section):
+    """What a model must achieve to become the champion."""
+
+    min_test_accuracy: float = Field(ge=0, le=1)
+    significance_level: float = Field(gt=0, lt=1)
+
+
+class StudyParams(Section):
+    """How much the study trains: more seeds give narrower intervals."""
+
+    seeds: int = Field(ge=2, le=1000)  # a single seed has no interval
+    images: int = Field(ge=64, multiple_of=32)  # no batch of a single image
+    epochs: int = Field(ge=1)
+    rates_epochs: int = Field(ge=1)
+    scale_epochs: int = Field(ge=1)
+    overfitting_epochs: int = Field(ge=1)
+    device: Device
+
+
+class TrackingParams(Section):
+    """The names in MLflow."""
+
+    experiment: str = Field(min_length=1)
+    registered_model: str = Field(min_length=1)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    train: TrainParams
+    export: ExportParams
+    certify: CertifyParams
+    promote: PromoteParams
+    study: StudyParams
+    tracking: TrackingParams
+
+
+def load_params(path: Path = files.ROOT / "params.yaml") -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        ValueError: the file is missing or not YAML, or a parameter is unknown, missing or invalid;
+            the message gives its name, what is allowed and its value.
+    """
+    try:
+        return parse_params(YAML(typ="safe").load(path))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} not found: restore it with `git checkout params.yaml`") from error
+    except YAMLError as error:
+        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
+
+
+def parse_params(content: object) -> Params:
+    """Check the content of a params.yaml; see `load_params`."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ValueError("\n".join(_describe(detail) for detail in error.errors())) from error
+
+
+def _describe(detail: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in detail["loc"]) or "params.yaml"
+    problem = {
+        "extra_forbidden": "is not a known parameter: remove it or correct its name",
+        "missing": "is missing: add it to params.yaml",
+    }.get(detail["type"])
+    if problem:
+        return f"{name} {problem}"
+    allowed = re.sub("^(Input|String) should|^Value error, must", "must", detail["msg"])
+    return f"{name} {allowed}, got {detail['input']!r}"

@@ -1,0 +1,72 @@
+"""Runs a stage, which fails if its own inputs change meanwhile.
+
+DVC hashes dependencies after a stage's command has ended (treeverse/dvc#11058): without this check,
+code edited while a stage runs would be recorded as what made the outputs, and would never run.
+"""
+
+import argparse
+import re
+import sys
+from pkgutil import resolve_name
+from typing import Any
+
+from pathspec import GitIgnoreSpec
+from ruamel.yaml import YAML
+
+from pipeline.core.files import ROOT, sha256
+from pipeline.core.params import load_params
+
+
+def main(stage: str, function: str, doc: str | None) -> None:
+    """Run `python -m pipeline.<stage>`, which takes no arguments; see `run_stage`."""
+    argparse.ArgumentParser(prog=f"python -m pipeline.{stage}", description=doc).parse_args()
+    run_stage(stage, function)
+
+
+def run_stage(stage: str, function: str) -> None:
+    """Run a DVC stage, and exit with a message if it raises a user's error.
+
+    function: its body as "module:name", imported only once the stage's inputs have been read.
+    """
+    try:
+        load_params()  # an invalid parameter of any stage is found before the first one runs
+        before = read_inputs(stage)
+        resolve_name(function)()
+        after = read_inputs(stage)
+        changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+        if changed:
+            raise ValueError(
+                f"{', '.join(changed)} changed while `{stage}` was running, so its outputs may "
+                "come from either version: run `dvc repro` again"
+            )
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def read_inputs(stage: str) -> dict[str, str]:
+    """Return the SHA-256 of each file, and the value of each section of params.yaml, that dvc.yaml
+    lists as a dependency of the stage."""
+    params, described = _load_yaml("params.yaml"), _load_yaml("dvc.yaml")["stages"][stage]
+    ignored = GitIgnoreSpec.from_lines((ROOT / ".dvcignore").read_text().splitlines())
+    inputs = {f"params.yaml: {section}": str(params[section]) for section in described["params"]}
+    for dependency in described["deps"]:
+        path = ROOT / _resolve(dependency, params)
+        for file in [path] if path.is_file() else path.rglob("*"):
+            name = str(file.relative_to(ROOT))
+            if file.is_file() and not ignored.match_file(name):
+                inputs[name] = sha256(file)
+    return inputs
+
+
+def _load_yaml(name: str) -> Any:
+    return YAML(typ="safe").load(ROOT / name)
+
+
+def _resolve(template: str, params: Any) -> str:
+    """Replace each ${section.name} as DVC does."""
+
+    def value(match: re.Match[str]) -> str:
+        section, name = match[1].split(".")
+        return str(params[section][name])
+
+    return re.sub(r"\$\{([\w.]+)\}", value, template)
