@@ -1,0 +1,1 @@
+"""Trains every network of models/ on the data set, all at once: the stage `train`."""

@@ -1,0 +1,10 @@
+"""Trains every network of models/ and compares them: `python -m pipeline.train`.
+
+Reads params.yaml and data/; writes weights, history, metrics, a figure and the provenance below
+artifacts/.
+"""
+
+from pipeline.core.stage import main
+
+if __name__ == "__main__":
+    main("train", "pipeline.train.flow:run", __doc__)
