@@ -1,0 +1,1 @@
+"""Exports the deployed network to ONNX: the stage `export`."""

@@ -1,0 +1,52 @@
+"""Builds the deployed model file from what `train` wrote."""
+
+import json
+
+from safetensors.torch import load_file
+from torch import nn
+
+from models import NETWORKS
+from pipeline.core import files
+from pipeline.core.params import load_params
+from pipeline.core.provenance import Provenance
+from pipeline.export.graph import self_test, to_onnx
+
+
+def load_network(key: str) -> nn.Module:
+    """Return a trained network in eval mode.
+
+    Raises:
+        FileNotFoundError: `train` has not run.
+    """
+    network = NETWORKS[key].build()
+    network.load_state_dict(load_file(files.require(files.weights_path(key), "train")))
+    return network.eval()
+
+
+def build(key: str) -> bytes:
+    """Return the ONNX file of a trained network, the same bytes at each call.
+
+    Its metadata have the network's lineage, its test accuracy and what a server needs to test and
+    watch itself.
+
+    Raises:
+        FileNotFoundError: `train` has not run.
+        ValueError: the network cannot be exported.
+    """
+    network = load_network(key)
+    metrics = files.read_json(files.METRICS, "train")
+    metadata = {
+        "weights.sha256": files.sha256(files.weights_path(key)),
+        **Provenance.read(files.PROVENANCE, "train").content_tags(),
+        "test_accuracy": json.dumps(metrics[key]["test_accuracy"]),
+        **self_test(network),
+    }
+    return to_onnx(network, key, metadata).SerializeToString(deterministic=True)
+
+
+def write_model() -> None:
+    """Write the ONNX file of the deployed network."""
+    params = load_params().export
+    content = build(params.network)
+    files.write_atomically(params.model, content)
+    print(f"wrote {params.model} ({len(content):,} bytes)")

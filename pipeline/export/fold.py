@@ -1,0 +1,80 @@
+"""Folds a trained network for inference, in float64: batch normalization and pixel scaling vanish
+into the linear layers before and after them."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.optimization import fuse
+
+from pipeline.data.dataset import SCALE, SHIFT
+
+RESHAPES = {"reshape", "view", "flatten", torch.flatten, nn.Flatten}
+
+
+def fold(network: nn.Module) -> GraphModule:
+    """Return a float64 network that takes pixels (B, 28, 28) in 0 to 255 and returns the logits.
+
+    Each batch normalization directly after a linear or convolutional layer is folded into it. The
+    scaling of the pixels is folded into the first layer if that is linear, or else comes first.
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", 2018, section 3.2, https://arxiv.org/abs/1712.05877
+
+    Raises:
+        ValueError: a layer is in train mode, or `torch.fx` cannot trace the network.
+    """
+    if any(module.training for module in network.modules()):
+        raise ValueError("the network is in train mode: call network.eval() before exporting it")
+    try:
+        folded = fuse(copy.deepcopy(network).double(), inplace=True)
+    except Exception as error:  # PyTorch raises a different type for each cause
+        raise ValueError(
+            f"{type(network).__name__} cannot be exported: {error}\nIts forward must not depend on "
+            "the values of tensors; write x.flatten(1) or x.shape[0] rather than len(x)"
+        ) from error
+    assert isinstance(folded, GraphModule)
+    fold_scaling(folded)
+    folded.recompile()
+    return folded
+
+
+def layer(network: GraphModule, node: Node) -> nn.Module | None:
+    """Return the module that a node of the graph calls, None if it calls none."""
+    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def first_layer(network: GraphModule) -> Node:
+    """Return the node that the images reach first, reshaping aside."""
+    (node,) = network.graph.find_nodes(op="placeholder")
+    while len(node.users) == 1:
+        (node,) = node.users
+        if node.target not in RESHAPES and type(layer(network, node)) not in RESHAPES:
+            break
+    return node
+
+
+def fold_scaling(network: GraphModule) -> None:
+    """Let the graph take pixels instead of scaled pixels, in place."""
+    node = first_layer(network)
+    module = layer(network, node)
+    if isinstance(module, nn.Linear):
+        scaled = nn.Linear(module.in_features, module.out_features, dtype=torch.float64)
+        scaled.weight = nn.Parameter(module.weight * SCALE)
+        scaled.bias = nn.Parameter(bias_of(module) + module.weight.sum(dim=1) * SHIFT)
+        network.add_submodule("scaled_first_layer", scaled)
+        node.target = "scaled_first_layer"
+        return
+    (images,) = network.graph.find_nodes(op="placeholder")
+    with network.graph.inserting_after(images):
+        product = network.graph.call_function(torch.mul, (images, SCALE))
+    with network.graph.inserting_after(product):
+        x = network.graph.call_function(torch.add, (product, SHIFT))
+    images.replace_all_uses_with(x, delete_user_cb=lambda user: user is not product)
+
+
+def bias_of(linear: nn.Linear) -> Tensor:
+    """Return the layer's bias (out,), zeros if it has none."""
+    bias: Tensor | None = linear.bias
+    return linear.weight.new_zeros(linear.out_features) if bias is None else bias

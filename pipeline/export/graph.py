@@ -1,0 +1,100 @@
+"""Exports a network's own forward as one self-contained ONNX model."""
+
+import copy
+import json
+from collections.abc import Mapping
+
+import onnx
+import torch
+from onnx import helper
+from torch import Tensor, nn
+from torch.fx import symbolic_trace
+
+from pipeline.data.dataset import IMAGE_SHAPE, SCALE, SHIFT
+from pipeline.export.fold import first_layer, fold, layer
+
+# What the ONNX Runtime 1.14 of KServe's Triton runtime, tritonserver 23.05, reads.
+IR_VERSION, OPSET = 8, 18
+
+
+class Deployed(nn.Module):
+    """A folded network behind the interface that is served."""
+
+    def __init__(self, folded: nn.Module) -> None:
+        super().__init__()
+        self.network = folded.float()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and probabilities, both (B, 10) float32, for images (B, 28, 28) uint8."""
+        logits = self.network(images.to(torch.float32))
+        return logits, logits.softmax(dim=1)
+
+
+def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """Return the folded network as an ONNX model, the same bytes for the same weights.
+
+    It takes `images` (B, 28, 28) uint8 and returns `logits` and `probabilities` (B, 10) float32.
+
+    Raises:
+        ValueError: the network is in train mode or cannot be traced.
+    """
+    images = torch.zeros((2, *IMAGE_SHAPE), dtype=torch.uint8)  # 1 would fix the size of a batch
+    program = torch.onnx.export(
+        Deployed(fold(network)).eval(),
+        (images,),
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        external_data=False,
+        input_names=["images"],
+        output_names=["logits", "probabilities"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+    )
+    assert program is not None
+    model = strip_metadata(program.model_proto)
+    model.ir_version, model.graph.name = IR_VERSION, name
+    helper.set_model_props(model, drift_metadata(network, model) | dict(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove the exporter's notes, stack traces with paths among them, in place."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    for tensor in graph.initializer:
+        del tensor.metadata_props[:]
+    return model
+
+
+def self_test(network: nn.Module) -> dict[str, str]:
+    """Return the metadata with which a server tests itself: grey levels of evenly grey images, and
+    their logits from PyTorch in float64."""
+    greys = [0, 128, 255]
+    pixels = torch.tensor(greys).double()[:, None, None].expand(-1, *IMAGE_SHAPE)
+    with torch.inference_mode():
+        logits = copy.deepcopy(network).double()(pixels * SCALE + SHIFT)
+    return {"self_test": json.dumps({"images": greys, "logits": logits.tolist()})}
+
+
+def drift_metadata(network: nn.Module, model: onnx.ModelProto) -> dict[str, str]:
+    """Return what a server watches drift by, or nothing if there is no such layer.
+
+    drift_tensor: the output of the first layer, linear with batch normalization folded in.
+    unit_mean, unit_std: of each of its units over the training images, which is what batch
+    normalization learned as its bias and weight, (units,).
+    """
+    graph = symbolic_trace(network)
+    first = first_layer(graph)
+    norms = [layer(graph, node) for node in first.users]
+    norm = norms[0] if len(norms) == 1 and isinstance(layer(graph, first), nn.Linear) else None
+    if not isinstance(norm, nn.BatchNorm1d) or not norm.affine:
+        return {}
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")  # of that layer
+    return {
+        "drift_tensor": gemm.output[0],
+        "unit_mean": json.dumps(norm.bias.tolist()),
+        "unit_std": json.dumps(norm.weight.abs().tolist()),
+    }
