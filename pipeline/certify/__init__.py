@@ -1,0 +1,1 @@
+"""Proves that the deployed network answers as PyTorch does: the stage `certify`."""

@@ -1,0 +1,111 @@
+"""The certificate: every backend of the deployed network compared with PyTorch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pipeline.certify.backends import (
+    deployed_logits,
+    float64_logits,
+    folded_logits,
+    pytorch_logits,
+)
+from pipeline.certify.comparison import compare, finite, largest, table_row
+from pipeline.certify.figure import draw_certificate
+from pipeline.certify.rounding_bound import gap_bounds, linear_layers, margin_report
+from pipeline.certify.stress_images import stress_images
+from pipeline.core import files
+from pipeline.core.params import CertifyParams, load_params
+from pipeline.data.load import load_dataset
+from pipeline.export.build import build, load_network
+from pipeline.export.fold import fold
+
+
+def certify(
+    network: nn.Module, model: Path, images: np.ndarray, labels: np.ndarray, params: CertifyParams
+) -> dict[str, Any]:
+    """Return the certificate of `model` as the deployment of `network`.
+
+    images: the test images (N, 28, 28) uint8. On stress images, whose logits have no bound, the
+    limit grows with an image's largest logit.
+    """
+    kinds = {"test": images, **stress_images(network)}
+    everything = np.concatenate(list(kinds.values()))
+    kind_of = np.repeat(list(kinds), [len(kind) for kind in kinds.values()])
+    test = kind_of == "test"
+
+    expected = pytorch_logits(network, everything)
+    reference = float64_logits(network, everything)
+    deployed = dict(deployed_logits(model, everything, params.request_size))
+    backends = {
+        "PyTorch, float32": expected,
+        "folded, float64": folded_logits(network, everything),
+        **deployed,
+    }
+    limit = params.max_abs_difference
+    allowed = limit * np.maximum(1, np.abs(reference).max(axis=1, keepdims=True))  # (N, 1)
+    allowed[test] = limit
+    rows = []
+    for kind in kinds:
+        its = kind_of == kind
+        for name, logits in backends.items():
+            row = table_row(logits[its], expected[its], reference[its], allowed[its])
+            rows.append({"images": kind, "backend": name, **row})
+
+    on_test_images = {name: logits[test] for name, logits in deployed.items()}
+    comparison = compare(expected[test], on_test_images, labels, limit)
+    errors = {
+        "pytorch": largest(expected[test] - reference[test]),
+        "deployed": np.max([largest(x - reference[test]) for x in on_test_images.values()]),
+    }
+    return comparison | {
+        "passed": comparison["passed"] and all(row["passed"] for row in rows),
+        "float64_error": {name: finite(value) for name, value in errors.items()},
+        "margin": margin(network, images, reference[test]),
+        "backends": rows,
+    }
+
+
+def margin(network: nn.Module, images: np.ndarray, reference: np.ndarray) -> dict[str, Any] | None:
+    """Return what `margin_report` does, or None if the network has no rounding bound.
+
+    reference: PyTorch's logits (N, classes) float64.
+    """
+    layers = linear_layers(fold(network))
+    if layers is None:
+        return None
+    answers = reference.argmax(axis=1)
+    return margin_report(reference, answers, gap_bounds(layers, images, answers))
+
+
+def write_certificate() -> None:
+    """Write the certificate of the deployed network and its figure.
+
+    Raises:
+        ValueError: it does not pass.
+    """
+    params = load_params()
+    key, model, data = params.export.network, params.export.model, load_dataset()
+    network = load_network(key)
+    files.require(model, "export")
+    certificate = certify(network, model, data.test_images, data.test_labels, params.certify)
+    certificate["same_bytes"] = build(key) == model.read_bytes()
+    certificate["passed"] &= certificate["same_bytes"]
+    certificate["model.sha256"] = files.sha256(model)
+    certificate["weights.sha256"] = files.sha256(files.weights_path(key))
+    rows = certificate["backends"]
+    limit = params.certify.max_abs_difference
+    files.write_atomically(
+        files.CERTIFICATE, json.dumps(certificate, indent=2, allow_nan=False).encode()
+    )
+    files.write_atomically(files.CERTIFICATE_FIGURE, draw_certificate(rows, limit))
+    print(json.dumps(certificate | {"backends": f"{len(rows)} rows"}, indent=2))
+    if not certificate["passed"]:
+        raise ValueError(
+            f"the deployed network does not answer as PyTorch does: no logit may differ by more "
+            f"than certify.max_abs_difference = {limit}, no answer may be flipped, and the file "
+            f"must be what export makes of the weights; see {files.CERTIFICATE}"
+        )
