@@ -1,4 +1,4 @@
-"""Checks that an answer, from a running server or saved, is the model's own."""
+"""Replays requests: checks that an answer, from a running server or saved, is the model's own."""
 
 import os
 from typing import Any
@@ -7,58 +7,66 @@ import httpx
 import numpy as np
 import onnxruntime as ort
 
-TOLERANCE = 1e-4  # another batch or machine rounds otherwise
-MODEL_URL = "/v2/models/batchnorm_mlp"
+from pipeline.core.params import load_params
+from pipeline.data.dataset import IMAGE_SHAPE
+
+TOLERANCE = 1e-4  # another batch size or machine rounds differently
 
 
 def connect(url: str) -> httpx.Client:
-    """Return a client of a server, which may want SERVE_TOKEN."""
+    """Return a client of a server, with the token SERVE_TOKEN if it is set."""
     token = os.environ.get("SERVE_TOKEN")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
 
 
+def model_url() -> str:
+    """Return the path of the deployed model on a server."""
+    return f"/v2/models/{load_params().export.network}"
+
+
 def served_version(url: str) -> str:
-    """Return the beginning of the SHA-256 that the server says its model file has.
+    """Return the version that a server reports: the first digits of its model file's SHA-256.
 
     Raises:
-        ValueError: it says nothing of the kind.
+        ValueError: it reports none.
     """
     with connect(url) as client:
-        response = client.get(MODEL_URL)
+        response = client.get(model_url())
         response.raise_for_status()
     try:
         return str(response.json()["versions"][0])
     except (IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"{url}{MODEL_URL} names no version: {response.text:.100}") from error
+        raise ValueError(f"{response.url} names no version: {response.text:.100}") from error
 
 
 def check_server(url: str, model: bytes) -> str:
-    """Ask the server for the model's self-test and return what was found in a sentence.
+    """Send three evenly grey images to the server, and return what was found in a sentence.
 
     Raises:
-        ValueError: it answers otherwise than the model does.
+        ValueError: its answer is not the model's.
     """
-    greys = np.array([0, 128, 255], np.uint8).repeat(784).reshape(-1, 28, 28)
+    greys = np.zeros((3, *IMAGE_SHAPE), np.uint8)
+    greys[1:] = [[[128]], [[255]]]
     tensor = {"name": "images", "datatype": "UINT8", "shape": greys.shape}
     request = {"inputs": [tensor | {"data": greys.ravel().tolist()}]}
     with connect(url) as client:
-        response = client.post(f"{MODEL_URL}/infer", json=request)
+        response = client.post(f"{model_url()}/infer", json=request)
         response.raise_for_status()
     return check_response(response.json(), request, model)
 
 
 def check_response(response: dict[str, Any], request: dict[str, Any], model: bytes) -> str:
-    """Answer the request with the model and return what was found in a sentence.
+    """Run the model on the request, and return what was found in a sentence.
 
     Raises:
-        ValueError: the response is another one.
+        ValueError: the response is not the model's.
     """
     (tensor,) = request["inputs"]
     images = np.array(tensor["data"], np.uint8).reshape(tensor["shape"])
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     if not response["outputs"]:
-        raise ValueError("it holds no outputs")
+        raise ValueError("it has no outputs")
     for output in response["outputs"]:
         (expected,) = session.run([output["name"]], {"images": images})
         given = np.array(output["data"], np.float64).reshape(output["shape"])

@@ -1,0 +1,1 @@
+"""Decides whether the certified model becomes the champion: the stage `promote`."""

@@ -1,0 +1,137 @@
+"""Registers the model in artifacts/, compares it with the champion, and gives it its alias."""
+
+import json
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from pipeline.core import files
+from pipeline.core.params import ExportParams, PromoteParams, load_params
+from pipeline.data.load import load_dataset
+from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
+from pipeline.promote.roll_back import blocked
+from pipeline.tracking import registry
+from pipeline.tracking.runs import record_all
+from pipeline.tracking.store import download, open_store
+
+
+def promote() -> None:
+    """Promote the model in artifacts/ unless that is done already, and print its verdict.
+
+    Raises:
+        FileNotFoundError: an earlier stage has not run.
+        ValueError: the certificate is another model's, or the champion's file is damaged.
+        ConnectionError: MLflow failed.
+    """
+    params = load_params()
+    with files.locked("promote"), open_store() as client:
+        judged = what_is_judged(params.export, params.promote)
+        last = json.loads(files.PROMOTION.read_bytes()) if files.PROMOTION.is_file() else {}
+        run_id = record_all(client)[params.export.network]
+        version = registry.find_version(client, judged["model.sha256"])
+        if version and (version.run_id != run_id or registered_model(version) is None):
+            version = None  # its run was deleted, or its file is damaged
+        if not version or last.get("judged") != judged or last["run_id"] != run_id:
+            last = promote_again(client, version, run_id, judged)
+        files.write_json(files.PROMOTION, last)
+        champion = registry.find_alias(client, CHAMPION)
+    print("version {version} was judged {alias}: {reason}".format(**last))
+    print(f"the champion is version {champion.version if champion else None}")
+
+
+def what_is_judged(export: ExportParams, promote: PromoteParams) -> dict[str, Any]:
+    """Return what a verdict rests on: the digests of model and certificate, and the parameters."""
+    digest = files.sha256(files.require(export.model, "export"))
+    certificate = files.read_json(files.CERTIFICATE, "certify")
+    if certificate["model.sha256"] != digest:
+        raise ValueError(f"{files.CERTIFICATE} is another model's: run `dvc repro certify`")
+    return {
+        "model.sha256": digest,
+        "certificate.sha256": files.sha256(files.CERTIFICATE),
+        "params": promote.model_dump(),
+    }
+
+
+def promote_again(
+    client: MlflowClient, version: ModelVersion | None, run_id: str, judged: dict[str, Any]
+) -> dict[str, Any]:
+    """Register the model unless it is a version, judge it and give it its alias; return the
+    content of promotion.json."""
+    model = load_params().export.model
+    if not version:
+        version = registry.register(client, run_id, model, judged["model.sha256"])
+    promotion = {
+        "version": int(version.version),
+        **compare_with_champion(client, version, model.read_bytes()),
+        "run_id": run_id,
+        "judged": judged,
+    }
+    if promotion["alias"] == CHAMPION and promotion["champion_before"]:
+        registry.tag_version(client, version, "replaced", str(promotion["champion_before"]))
+    tags = {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
+    registry.describe(client, version, files.CERTIFICATE, tags, report(promotion))
+    registry.move_alias(client, promotion["alias"], version)
+    challenger = registry.find_alias(client, CHALLENGER)
+    if promotion["alias"] == CHAMPION and challenger and challenger.version == version.version:
+        registry.remove_alias(client, CHALLENGER)
+    return promotion
+
+
+def registered_model(version: ModelVersion) -> bytes | None:
+    """Return the bytes that were registered, or None if they are lost or changed."""
+    content = download(version.source, load_params().export.model.name)
+    unchanged = content is not None and files.sha256(content) == version.tags.get("model.sha256")
+    return content if unchanged else None
+
+
+def compare_with_champion(
+    client: MlflowClient, version: ModelVersion, model: bytes
+) -> dict[str, Any]:
+    """Return the verdict on the version of the model, with the accuracy and the present champion.
+
+    Raises:
+        ValueError: the champion's file is not the one that was judged.
+    """
+    passed = files.read_json(files.CERTIFICATE, "certify")["passed"]
+    dataset = load_dataset()
+    correct = correct_answers(model, dataset)
+    champion, rival = registry.find_alias(client, CHAMPION), None
+    if champion and champion.version == version.version:
+        champion = None  # it does not have to beat itself
+    if champion and champion.tags.get("model.sha256") == version.tags["model.sha256"]:
+        rival = (champion.version, correct)
+    elif champion:
+        content = registered_model(champion)
+        if content is None:
+            raise ValueError(
+                f"version {champion.version}, the champion, has lost its file or holds other bytes "
+                "than were registered: restore it, or take its alias away in MLflow"
+            )
+        rival = (champion.version, correct_answers(content, dataset))
+    verdict = judge(passed, correct, rival, load_params().promote)
+    if version.tags["model.sha256"] in blocked(registry.all_versions(client)):
+        verdict = Verdict(CHALLENGER, "it was rolled back, as the tag rolled.back shows")
+    return {
+        **verdict._asdict(),
+        "test_accuracy": float(correct.mean()),
+        "champion_before": int(champion.version) if champion else None,
+    }
+
+
+def report(promotion: dict[str, Any]) -> str:
+    """Return the promotion in Markdown."""
+    before, reason = promotion["champion_before"], promotion["reason"]
+    return f"""\
+## Version {promotion["version"]} was judged {promotion["alias"]}
+
+{reason[0].upper()}{reason[1:]}.
+
+| | |
+| --- | --- |
+| test accuracy | {promotion["test_accuracy"]:.2%} |
+| previous champion | {f"version {before}" if before else "none"} |
+| SHA-256 of the model | `{promotion["judged"]["model.sha256"]}` |
+| SHA-256 of its certificate | `{promotion["judged"]["certificate.sha256"]}` |
+| training run | `{promotion["run_id"]}` |
+"""

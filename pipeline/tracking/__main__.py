@@ -1,0 +1,23 @@
+"""Records in MLflow what the stages wrote and MLflow lacks: `python -m pipeline.tracking`."""
+
+import argparse
+import sys
+
+from pipeline.tracking.runs import record_all
+from pipeline.tracking.store import open_store, shown_uri
+
+
+def main() -> None:
+    """Record every training and the study, and print their runs."""
+    argparse.ArgumentParser(prog="python -m pipeline.tracking", description=__doc__).parse_args()
+    try:
+        with open_store() as client:
+            for name, run_id in record_all(client).items():
+                print(f"{name}: MLflow run {run_id}")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"compare them with `make ui`; the store is {shown_uri()}")
+
+
+if __name__ == "__main__":
+    main()

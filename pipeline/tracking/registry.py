@@ -1,0 +1,102 @@
+"""Registers models as versions in MLflow, finds versions, and moves their aliases."""
+
+from pathlib import Path
+
+import mlflow.onnx
+import numpy as np
+import onnx
+import onnxruntime as ort
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import Model, infer_signature
+
+from pipeline.core.params import load_params
+from pipeline.core.provenance import git, is_dirty
+from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
+from pipeline.tracking.store import tracking_uri
+
+
+def registered_name() -> str:
+    """Return the name of the registered model."""
+    return load_params().tracking.registered_model
+
+
+def find_version(client: MlflowClient, model_sha256: str) -> ModelVersion | None:
+    """Return the newest version of the file whose SHA-256 starts with these digits."""
+    same = f"name = '{registered_name()}' and tags.`model.sha256` LIKE '{model_sha256}%'"
+    found = client.search_model_versions(same, order_by=["version_number DESC"])
+    return found[0] if found else None
+
+
+def find_alias(client: MlflowClient, alias: str) -> ModelVersion | None:
+    """Return the version that has the alias."""
+    models = client.search_registered_models(f"name = '{registered_name()}'")
+    number = models[0].aliases.get(alias) if models else None
+    return client.get_model_version(registered_name(), number) if number else None
+
+
+def all_versions(client: MlflowClient) -> dict[str, ModelVersion]:
+    """Return every version by its number."""
+    found = client.search_model_versions(f"name = '{registered_name()}'", max_results=10_000)
+    return {str(version.version): version for version in found}
+
+
+def logged_model_id(version: ModelVersion) -> str:
+    """Return the id of the logged model that holds the version's files."""
+    return str(version.source).removeprefix("models:/")  # its field model_id may be empty
+
+
+def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
+    """Log a model file with a run, and register it as the next version."""
+    run = client.get_run(run_id)
+    others = ("mlflow.", "model.", "certificate.")  # the latter are of another model of the run
+    tags = {name: run.data.tags[name] for name in run.data.tags if not name.startswith(others)}
+    tags |= {"model.sha256": digest, "registered.git.commit": git("rev-parse", "HEAD")}
+    tags["registered.git.dirty"] = str(is_dirty()).lower()
+    images = {"images": np.zeros((2, *IMAGE_SHAPE), np.uint8)}
+    outputs = dict.fromkeys(("logits", "probabilities"), np.zeros((2, CLASSES), np.float32))
+    model = client.create_logged_model(run.info.experiment_id, path.stem, run_id, tags)
+    mlflow.set_tracking_uri(tracking_uri())  # which Model.log uses
+    Model.log(
+        None,
+        mlflow.onnx,
+        name=path.stem,
+        run_id=run_id,
+        model_id=model.model_id,
+        onnx_model=onnx.load(path),
+        signature=infer_signature(images, outputs),
+        input_example=images,
+        save_as_external_data=False,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={ort.__version__}"],
+    )
+    name = registered_name()
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    return client.create_model_version(name, model.model_uri, run_id, tags, model_id=model.model_id)
+
+
+def describe(
+    client: MlflowClient, version: ModelVersion, certificate: Path, tags: dict[str, str], text: str
+) -> None:
+    """Add the certificate to a version's files, tag the version and its run, and describe it."""
+    client.log_model_artifact(logged_model_id(version), str(certificate))
+    for name, value in tags.items():
+        client.set_tag(str(version.run_id), name, value)
+        tag_version(client, version, name, value)
+    client.update_model_version(registered_name(), version.version, text)
+
+
+def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: str) -> None:
+    """Set a tag of a version."""
+    client.set_model_version_tag(registered_name(), version.version, name, value)
+
+
+def move_alias(client: MlflowClient, alias: str, version: ModelVersion) -> None:
+    """Give the alias to a version."""
+    client.set_registered_model_alias(registered_name(), alias, version.version)
+
+
+def remove_alias(client: MlflowClient, alias: str) -> None:
+    """Take the alias from whichever version has it."""
+    client.delete_registered_model_alias(registered_name(), alias)
