@@ -1,1 +1,1 @@
-"""What batch normalisation buys: its claims put to the test with many seeds, and a report."""
+"""Puts the claims about batch normalization to the test, with many seeds: the stage `study`."""

@@ -1,6 +1,9 @@
-"""Runs the whole study: `python -m pipeline.study`."""
+"""Runs the whole study: `python -m pipeline.study`.
 
-from pipeline.study.flow import main
+Reads params.yaml and data/; writes tables, figures, verdicts and a report below artifacts/study/.
+"""
+
+from pipeline.core.stage import main
 
 if __name__ == "__main__":
-    main()
+    main("study", "pipeline.study.flow:run", __doc__)

@@ -7,22 +7,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.artifacts import KEYS
 from pipeline.study import activations, deep
-from pipeline.study.claims import Tables
-from pipeline.study.style import (
-    COLOURS,
-    LABELS,
-    MARKERS,
-    PERCENT,
-    curve,
-    legend,
-    name_axes,
-    of,
-    sheet,
-)
+from pipeline.study.pair import COLORS, LABELS, MARKERS, PAIR
+from pipeline.study.style import PERCENT, curve, legend, name_axes, of, sheet
+from pipeline.study.tables import Tables
 
-SHADES = np.linspace(0.25, 1, deep.HIDDEN)
+SHADES = np.linspace(0.25, 1, len(deep.HIDDEN))
 BY_LAYER = {
     "before training": {"spread": "spread of activations", "gradient": "size of the gradient"},
     "after training": {"zeros": "activations that are 0", "dead": "dead units"},
@@ -30,16 +20,16 @@ BY_LAYER = {
 
 
 def histograms(tables: Tables, moment: str) -> Figure:
-    """The activations of five layers at three scales, without and with batch normalisation."""
+    """The activations of five layers at three scales, without and with batch normalization."""
     figure, grid = sheet(2, 3, 14, 8)
     edges = 10 ** activations.BINS.numpy()
-    for row, key in zip(grid, KEYS, strict=True):
+    for row, key in zip(grid, PAIR, strict=True):
         for axes, (name, std) in zip(row, activations.SCALES.items(), strict=True):
             where = {"moment": moment, "network": key, "scale": name}
             rows = of(tables["histograms"], **where)
             for layer, shade in enumerate(SHADES, start=1):
                 shares = of(rows, layer=layer).groupby("log10_from")["share"].mean()
-                axes.stairs(shares, edges, color=mix(COLOURS[key], shade), linewidth=2)
+                axes.stairs(shares, edges, color=mix(COLORS[key], shade), linewidth=2)
             note_overflow(axes, of(tables["activations"], **where))
             title = f"{moment}, {LABELS[key]}\n{name}: std {std:.2g}"
             name_axes(axes, "activation, zeros left out", "share of all activations", title)
@@ -50,13 +40,13 @@ def histograms(tables: Tables, moment: str) -> Figure:
         Line2D([], [], color=mix("black", shade), label=f"layer {layer}")
         for layer, shade in enumerate(SHADES, start=1)
     ]
-    figure.legend(handles=lines, loc="outside upper center", ncols=deep.HIDDEN)
+    figure.legend(handles=lines, loc="outside upper center", ncols=len(deep.HIDDEN))
     return figure
 
 
-def mix(colour: str, shade: float) -> tuple[float, float, float]:
-    """Return the colour mixed with white; a shade of 1 is the colour itself."""
-    red, green, blue = (1 - shade * (1 - value) for value in to_rgb(colour))
+def mix(color: str, shade: float) -> tuple[float, float, float]:
+    """Return the color mixed with white; a shade of 1 is the color itself."""
+    red, green, blue = (1 - shade * (1 - value) for value in to_rgb(color))
     return red, green, blue
 
 
@@ -73,7 +63,7 @@ def layers(tables: Tables, moment: str) -> Figure:
     for row, (value, label) in zip(grid, BY_LAYER[moment].items(), strict=True):
         for axes, (name, std) in zip(row, activations.SCALES.items(), strict=True):
             rows = of(tables["activations"], scale=name, moment=moment)
-            for key in KEYS:
+            for key in PAIR:
                 curve(axes, of(rows, network=key), "layer", value, key, marker=MARKERS[key])
             title = f"{name}: std {std:.2g}" if axes in grid[0] else ""
             name_axes(axes, "layer", f"{label}\n{moment}", title)
@@ -83,7 +73,7 @@ def layers(tables: Tables, moment: str) -> Figure:
                 note_overflow(axes, rows)
             else:
                 axes.set(yscale="log", ylim=(1e-8, 1e4))
-            axes.set_xticks(range(1, deep.HIDDEN + 1))
+            axes.set_xticks(range(1, len(deep.HIDDEN) + 1))
             axes.label_outer()
     legend(figure, grid[0, 0])
     return figure

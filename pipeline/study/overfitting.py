@@ -1,65 +1,89 @@
-"""Experiment `overfitting`: 300 images, learnt by heart. What remains on images never seen?
+"""Experiment `overfitting`: 300 images, learned by heart. How well are others classified then?
 
-The source's networks and the deeper ones, each with and without batch normalisation and dropout.
-The four variants of a seed begin with the same linear layers and see the same batches of the same
-300 images; every seed draws other images.
+Networks with two and with five hidden layers, with and without batch normalization and dropout, at
+three learning rates. All variants of a seed and shape start from the same linear layers and see the
+same batches of the same 300 images; every seed draws other images.
 """
+
+from itertools import pairwise, product
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
-from pipeline.artifacts import KEYS
-from pipeline.data import Mnist
-from pipeline.params import StudyParams
-from pipeline.study.deep import columns, deep_networks, he_scales, standard_weights
-from pipeline.study.ensemble import Dropout, Layer, accuracy, sgd_step
-from pipeline.study.speed import source_networks
+from models.deep import DeepMLP
+from pipeline.core.params import StudyParams
+from pipeline.data.load import Dataset
+from pipeline.study.deep import HIDDEN, unit_interval
+from pipeline.study.pair import NORMED, PAIR
+from pipeline.train.loop import evaluate, select, shuffle
+from pipeline.train.step import TracedStep
 
 IMAGES = 300
 BATCH_SIZE = 100
-LR = 0.1
+LRS = (0.01, 0.03, 0.1)
 DROPOUTS = (0.0, 0.2)
-SHAPES = {"two": "two hidden layers", "five": "five hidden layers"}
 
 
-def begin(shape: str, key: str, seed: int, device: torch.device) -> list[Layer]:
-    """Return one member for each dropout."""
-    members = len(DROPOUTS)
-    if shape == "two":
-        return source_networks(key, members, seed, device)
-    weights = standard_weights(torch.Generator().manual_seed(seed))
-    return deep_networks(weights, he_scales().expand(members, -1), key == "batchnorm_mlp", device)
+class Shape(NamedTuple):
+    """A shape of network: the tutorial's with PyTorch's initial weights and images in [-1, 1], or
+    the deeper one with He's initial weights and images in [0, 1]."""
+
+    title: str
+    hidden: tuple[int, ...]
+    eps: float
+    he: bool
+
+    def build(self, key: str, dropout: float, seed: int) -> DeepMLP:
+        """Return one of the pair; a seed gives both the same linear layers."""
+        torch.manual_seed(seed)
+        std = he_stds((784, *self.hidden, 10)) if self.he else None
+        return DeepMLP(
+            self.hidden, batch_norm=key == NORMED, dropout=dropout, std=std, eps=self.eps
+        )
+
+
+SHAPES = {
+    "two": Shape("two hidden layers", (128, 64), eps=1e-5, he=False),
+    "five": Shape("five hidden layers", HIDDEN, eps=1e-6, he=True),
+}
+
+
+def he_stds(sizes: tuple[int, ...]) -> tuple[float, ...]:
+    """Return the standard deviation that He's rule gives each layer's initial weights.
+
+    Source: He et al., "Delving Deep into Rectifiers", 2015, https://arxiv.org/abs/1502.01852
+    """
+    return tuple((2 / inputs) ** 0.5 for inputs, _ in pairwise(sizes))
 
 
 def measure(
-    seed: int, params: StudyParams, mnist: Mnist, device: torch.device
+    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
 ) -> dict[str, pd.DataFrame]:
-    """Return the table `overfitting`: a row for each variant and tenth of the training."""
+    """Return the table `overfitting`: one row per variant at the end of the training, and at the
+    largest rate one per tenth of it."""
     random = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(mnist.train_images), generator=random)[:IMAGES].numpy()
-    images = columns(mnist.train_images[chosen], device)
-    labels = torch.from_numpy(mnist.train_labels[chosen]).to(device)
-    test_images = columns(mnist.test_images, device)
-    test_labels = torch.from_numpy(mnist.test_labels).to(device)
+    chosen = torch.randperm(len(dataset.train_images), generator=random)[:IMAGES].numpy()
+    images = unit_interval(dataset.train_images[chosen], device)
+    labels = torch.from_numpy(dataset.train_labels[chosen]).to(device)
+    test_images = unit_interval(dataset.test_images, device)
+    test_labels = torch.from_numpy(dataset.test_labels).to(device)
     epochs = params.overfitting_epochs
-    orders = [torch.randperm(IMAGES, generator=random).to(device) for _ in range(epochs)]
-    lr = torch.full((len(DROPOUTS), 1, 1), LR, device=device)
+    orders = [shuffle(IMAGES, BATCH_SIZE, random, device) for _ in range(epochs)]
 
-    frames = []
-    for shape in SHAPES:
-        x, test_x = (2 * x - 1 if shape == "two" else x for x in (images, test_images))
-        for key in KEYS:
-            network = begin(shape, key, seed, device)
-            masks = torch.Generator(device).manual_seed(seed)
-            dropout = Dropout(torch.tensor(DROPOUTS, device=device)[:, None, None], masks)
-            for epoch, order in enumerate(orders, start=1):
-                for batch in order.split(BATCH_SIZE):
-                    sgd_step(network, x[:, batch], labels[batch], lr, dropout)
-                if epoch % max(epochs // 10, 1) == 0 or epoch == epochs:
-                    variant = {"shape": shape, "network": key, "dropout": DROPOUTS}
-                    right = {
-                        "train_accuracy": accuracy(network, x, labels).cpu(),
-                        "test_accuracy": accuracy(network, test_x, test_labels).cpu(),
-                    }
-                    frames.append(pd.DataFrame({**variant, "seed": seed, "epoch": epoch, **right}))
-    return {"overfitting": pd.concat(frames)}
+    rows = []
+    for shape, key, dropout, lr in product(SHAPES, PAIR, DROPOUTS, LRS):
+        he = SHAPES[shape].he
+        x, test_x = (x if he else 2 * x - 1 for x in (images, test_images))
+        network = SHAPES[shape].build(key, dropout, seed).to(device)
+        step = TracedStep(network, lr)
+        for epoch, order in enumerate(orders, start=1):
+            for batch in order:
+                step(*select(batch, x, labels))
+            if epoch == epochs or (lr == max(LRS) and epoch % max(epochs // 10, 1) == 0):
+                row = {"shape": shape, "network": key, "dropout": dropout, "lr": lr}
+                row |= {"seed": seed, "epoch": epoch}
+                _, row["train_accuracy"] = evaluate(network, x, labels)
+                _, row["test_accuracy"] = evaluate(network, test_x, test_labels)
+                rows.append(row)
+    return {"overfitting": pd.DataFrame(rows)}

@@ -1,7 +1,7 @@
-"""Experiment `scale`: does batch normalisation free a network from its initial weights' scale?
+"""Experiment `scale`: does batch normalization free a network from its initial weights' scale?
 
-Repeats the classic figure: the first 1000 training images, 16 scales from 1 down to 0.0001, and
-the accuracy on the same images after the first of every ten updates, an epoch.
+Repeats a well-known figure: the first 1000 training images, 16 scales from 1 down to 0.0001, and
+the accuracy on the same images after the first of every ten updates, called an epoch.
 
 Source: Saito, "Deep Learning from Scratch", O'Reilly Japan, 2016, section 6.3
 """
@@ -9,53 +9,40 @@ Source: Saito, "Deep Learning from Scratch", O'Reilly Japan, 2016, section 6.3
 import pandas as pd
 import torch
 
-from pipeline.artifacts import KEYS
-from pipeline.data import Mnist
-from pipeline.params import StudyParams
-from pipeline.study.deep import (
-    BATCH_SIZE,
-    HIDDEN,
-    LR,
-    columns,
-    deep_networks,
-    draw_batches,
-    standard_weights,
-)
-from pipeline.study.ensemble import accuracy, sgd_step
+from pipeline.core.params import StudyParams
+from pipeline.data.load import Dataset
+from pipeline.study.deep import BATCH_SIZE, LR, deep_network, draw_batches, unit_interval
+from pipeline.study.pair import PAIR
+from pipeline.train.loop import evaluate, select
+from pipeline.train.step import TracedStep
 
 IMAGES = 1000
 PER_EPOCH = IMAGES // BATCH_SIZE
-SCALES = torch.logspace(0, -4, 16)
+SCALES = torch.logspace(0, -4, 16).tolist()
 
 
 def updates(epochs: int) -> int:
-    """Return how many updates it takes to measure `epochs` times."""
+    """Return the number of updates up to the last of `epochs` measurements."""
     return (epochs - 1) * PER_EPOCH + 1
 
 
 def measure(
-    seed: int, params: StudyParams, mnist: Mnist, device: torch.device
+    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
 ) -> dict[str, pd.DataFrame]:
-    """Return the table `scale`: a row for each network, scale and epoch."""
-    random = torch.Generator().manual_seed(seed)
-    weights = standard_weights(random)
-    batches = draw_batches(IMAGES, updates(params.scale_epochs), random).to(device)
-    x = columns(mnist.train_images[:IMAGES], device)
-    labels = torch.from_numpy(mnist.train_labels[:IMAGES]).to(device)
-    scales = SCALES[:, None].expand(-1, HIDDEN + 1)
-    lr = torch.full((len(SCALES), 1, 1), LR, device=device)
-
-    frames = []
-    for key in KEYS:
-        network = deep_networks(weights, scales, key == "batchnorm_mlp", device)
-        for update, batch in enumerate(batches):
-            sgd_step(network, x[:, batch], labels[batch], lr)
-            if update % PER_EPOCH == 0:
-                row = {"seed": seed, "epoch": update // PER_EPOCH}
-                right = accuracy(network, x, labels).cpu()
-                frames.append(
-                    pd.DataFrame(
-                        {"network": key, "scale": SCALES.tolist(), **row, "accuracy": right}
-                    )
-                )
-    return {"scale": pd.concat(frames)}
+    """Return the table `scale`: one row per network, scale and epoch."""
+    batches = draw_batches(IMAGES, updates(params.scale_epochs), seed, device)
+    x = unit_interval(dataset.train_images[:IMAGES], device)
+    labels = torch.from_numpy(dataset.train_labels[:IMAGES]).to(device)
+    rows = []
+    for key in PAIR:
+        network = deep_network(key, SCALES[0], seed).to(device)
+        step = TracedStep(network, LR)
+        for scale in SCALES:
+            network.load_state_dict(deep_network(key, scale, seed).state_dict())
+            for update, batch in enumerate(batches):
+                step(*select(batch, x, labels))
+                if update % PER_EPOCH == 0:
+                    where = {"network": key, "scale": scale, "seed": seed}
+                    _, accuracy = evaluate(network, x, labels)
+                    rows.append(where | {"epoch": update // PER_EPOCH, "accuracy": accuracy})
+    return {"scale": pd.DataFrame(rows)}

@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and Student's confidence interval of it."""
+    """A mean over seeds and its Student's confidence interval."""
 
     mean: float
     low: float
@@ -18,7 +18,7 @@ class Interval(NamedTuple):
 
 
 def interval(values: pd.Series) -> Interval:
-    """Return the mean of one value a seed with its interval; it needs two seeds."""
+    """Return the mean of one value per seed with its interval, from at least two seeds."""
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.sem())
     mean = float(values.mean())
     return Interval(mean, mean - half, mean + half, len(values))
@@ -33,8 +33,7 @@ def intervals(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
 
 
 def verdict(difference: Interval, promise: Literal["more", "less"]) -> str:
-    """Return what the interval of a paired difference says on the promise that it is above or
-    below 0."""
+    """Return the verdict on the promise that a paired difference is above, or below, 0."""
     low, high = difference.low, difference.high
     if promise == "less":
         low, high = -high, -low
