@@ -1,1 +1,1 @@
-"""Answers the Open Inference Protocol with the exported network; needs neither torch nor mlflow."""
+"""Serves the exported network over the Open Inference Protocol; needs neither torch nor mlflow."""

@@ -1,7 +1,8 @@
-"""Serves the exported network by HTTP: `python -m serve`.
+"""Serves the exported network over HTTP: `python -m serve`.
 
-SIGTERM stops it once all it holds is answered; SIGHUP swaps in the model anew without losing a
-request. SERVE_TOKEN, if set, is the bearer token that every request must have.
+SIGTERM stops the server after it has finished the requests that have started; SIGHUP reloads the
+model without dropping a request. If SERVE_TOKEN is set, all routes but the page and the health
+checks require it as a bearer token.
 """
 
 import argparse
@@ -10,45 +11,44 @@ import logging
 import os
 import socket
 import sys
-from pathlib import Path
 
+from serve.model import EXPORTED
 from serve.workers import answer, answer_together, configure_log, load_engine
 
 log = logging.getLogger("serve")
-DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "artifacts" / "batchnorm_mlp" / "model.onnx"
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the command line's options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m serve",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", default=str(DEFAULT_MODEL), help="an ONNX file, or models:/NAME@ALIAS in MLflow")
+    add("--model", default=EXPORTED, help="an ONNX file, or models:/NAME@ALIAS in MLflow")
     add("--host", default="127.0.0.1", help="the address to listen on")
     add("--port", type=int, default=8080, help="the port to listen on")
-    add("--workers", type=int, default=1, help="processes to share the work, at most the cores")
-    add("--poll", type=float, metavar="SECONDS", help="look for another model this often")
-    add("--log-requests", action="store_true", help="log a line of JSON for each inference")
+    add("--workers", type=int, default=1, help="worker processes, at most one per core")
+    add("--poll", type=float, metavar="SECONDS", help="check for a new model at this interval")
+    add("--log-requests", action="store_true", help="log each inference request as a line of JSON")
     return parser.parse_args()
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """End with an error if the options cannot be; warn if anybody may ask."""
+    """Exit if an option is invalid; warn if the server is public and has no token."""
     cores = os.cpu_count() or 1
     if not 1 <= arguments.workers <= cores:
-        sys.exit(f"error: --workers must be from 1 to {cores}, the cores, got {arguments.workers}")
+        sys.exit(f"error: --workers must be from 1 to {cores} (cores), got {arguments.workers}")
     if arguments.poll is not None and not arguments.poll > 0:
-        sys.exit(f"error: --poll must be more than 0 seconds, got {arguments.poll}")
+        sys.exit(f"error: --poll must be > 0 seconds, got {arguments.poll}")
     local = arguments.host == "localhost" or ipaddress.ip_address(arguments.host).is_loopback
     if not local and not os.environ.get("SERVE_TOKEN"):
-        log.warning("anybody who reaches %s may ask: set SERVE_TOKEN", arguments.host)
+        log.warning("%s is open to everyone who can reach it: set SERVE_TOKEN", arguments.host)
 
 
 def main() -> None:
-    """Check the model, then answer until told to stop."""
+    """Load the model and serve it until stopped."""
     configure_log()
     arguments = parse_arguments()
     try:

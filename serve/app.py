@@ -1,7 +1,8 @@
-"""The HTTP side: which path leads where, who may ask, and errors as {"error": "…"}."""
+"""The HTTP application: routes, access control, and errors as {"error": "…"}."""
 
 import asyncio
 import hmac
+import html
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from serve import infer, protocol
@@ -26,12 +27,12 @@ log = logging.getLogger("serve")
 
 
 class App:
-    """An ASGI application: inference goes straight to infer.py, all else to FastAPI.
+    """ASGI application that sends inference requests to infer.py and all others to FastAPI.
 
-    load: gives the model that is to be served, at the start and at each SIGHUP.
-    token: what a request must bear, if anything; the page and the health routes are open.
-    log_requests: whether each inference is logged.
-    poll_s: how often `load` is asked for another model beside the SIGHUPs, if at all.
+    load: returns the model to serve; called at startup and at each reload.
+    token: bearer token that all routes but the page and the health checks require, if given.
+    log_requests: log each inference request.
+    poll_s: seconds between reloads; None to reload only on SIGHUP.
     """
 
     def __init__(
@@ -50,10 +51,10 @@ class App:
         self._infer = infer.respond_and_log if log_requests else infer.respond
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one ASGI connection."""
         if scope["type"] == "http":
             if self._bearer and not self._may_ask(scope):
-                error = JSONResponse({"error": "a bearer token is needed"}, 401)
+                error = JSONResponse({"error": "missing or invalid bearer token"}, 401)
                 error.headers["www-authenticate"] = "Bearer"
                 await error(scope, receive, send)
                 return
@@ -69,18 +70,18 @@ class App:
         return scope["path"] in OPEN_PATHS or hmac.compare_digest(given, self._bearer)
 
     async def reload(self) -> None:
-        """Swap in the model that `load` gives now; keep the old one if it is no good."""
+        """Load the model again and swap it in if it is new; keep the old one if loading fails."""
         try:
             engine = await asyncio.to_thread(self._load)
         except (OSError, ValueError) as error:
-            log.error("kept version %s: %s", self.batcher.engine.version, error)
+            log.error("reload failed, kept version %s: %s", self.batcher.engine.version, error)
             return
         if engine.version != self.batcher.engine.version:
-            log.info("version %s → %s", self.batcher.engine.version, engine.version)
+            log.info("replaced version %s with %s", self.batcher.engine.version, engine.version)
             self.batcher.swap(engine)
 
     async def watch(self) -> None:
-        """Swap in other models as they come, at SIGHUP and every `poll_s` seconds."""
+        """Reload the model on SIGHUP and every `poll_s` seconds."""
         asked = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
         while True:
@@ -90,14 +91,14 @@ class App:
             await self.reload()
 
     async def hurry(self) -> None:
-        """Look once a second for bodies that take too long."""
+        """Cancel slow request bodies, once a second."""
         while True:
             await asyncio.sleep(1)
             self.reader.cancel_slow()
 
 
 def create_rest(app: App) -> FastAPI:
-    """Return all routes, of which App answers inference itself."""
+    """Return the FastAPI application with all routes; `App` handles those for inference itself."""
 
     @asynccontextmanager
     async def lifespan(_rest: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +117,7 @@ def create_rest(app: App) -> FastAPI:
     async def server_metadata() -> dict[str, Any]:
         return protocol.SERVER_METADATA
 
-    # The protocol's text and KServe differ in which of the two words each body has: both have both.
+    # The specification and KServe disagree on the key of each response: both have both keys.
     @rest.get("/v2/health/live")
     @rest.get("/v2/health/ready")
     async def health() -> dict[str, bool]:
@@ -139,7 +140,7 @@ def create_rest(app: App) -> FastAPI:
     @rest.post("/v2/models/{name}/versions/{version}/infer", **INFERENCE)
     async def inference(name: str, version: str | None = None) -> None:
         """Classify images."""
-        # App has answered before FastAPI sees the request: this is here for /docs.
+        # App answers before FastAPI sees the request: this route exists for /docs.
         raise NotImplementedError
 
     @rest.get("/metrics", response_class=PlainTextResponse)
@@ -148,7 +149,8 @@ def create_rest(app: App) -> FastAPI:
 
     @rest.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
+        text = (PAGE / "index.html").read_text()
+        return HTMLResponse(text.replace("{{ model }}", html.escape(batcher.engine.name)))
 
     @rest.get("/style.css", include_in_schema=False)
     async def style() -> Response:

@@ -1,7 +1,7 @@
-"""Runs the requests that wait as one batch. Knows nothing of HTTP.
+"""Runs the waiting requests as one batch; independent of HTTP.
 
-A lone request never waits for company: what has arrived two turns of the event loop later is a
-batch, and turns take no time when there is nothing to do.
+A lone request is not delayed: a batch is what arrives within two iterations of the event loop, and
+iterations take no time when the loop is idle.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ Answer = tuple[Engine, dict[str, np.ndarray]]
 
 
 class OverloadError(Exception):
-    """As many images wait as may: the caller should come again later."""
+    """Raised when too many images are waiting; the caller should retry later."""
 
 
 class Batcher:
-    """Answers requests in batches with the engine of the moment.
+    """Runs inference requests in batches on the current engine.
 
-    engine: the one of the moment; a batch runs with one from its start to its end.
-    metrics: told of every batch.
-    max_waiting: images that may wait, past which `infer` raises `OverloadError`; it bounds the
-        time that an answer takes, too.
-    max_batch: images at most in a batch of several requests.
+    engine: the current engine; a batch runs on the same engine from start to end.
+    metrics: records every batch.
+    max_waiting: maximum number of waiting images, beyond which `infer` raises `OverloadError`; it
+        also bounds the latency.
+    max_batch: maximum number of images in a batch of several requests.
     """
 
     def __init__(self, engine: Engine, max_waiting: int = 4096, max_batch: int = 256) -> None:
@@ -39,30 +39,31 @@ class Batcher:
         self._queue: deque[tuple[np.ndarray, asyncio.Future[Answer], float]] = deque()
 
     def swap(self, engine: Engine) -> None:
-        """Run the batches from now on with another engine."""
+        """Run all subsequent batches on another engine."""
         self.engine = engine
         self.metrics.set_engine(engine)
 
     def infer(self, images: np.ndarray, start: float) -> asyncio.Future[Answer]:
-        """Return what will be the engine that answered and its outputs for images (N, 28, 28).
+        """Queue images (N, 28, 28) uint8; return a future of the engine and its outputs for them.
 
-        start: when the request came, by time.perf_counter().
+        start: when the request arrived, by time.perf_counter().
 
         Raises:
-            OverloadError: too many images wait.
+            OverloadError: too many images are waiting.
         """
         if self.waiting + len(images) > self._max_waiting:
             raise OverloadError
         loop = asyncio.get_running_loop()
         if not self._queue:
-            loop.call_soon(loop.call_soon, self._run_all)  # two turns: the first one reads
+            loop.call_soon(loop.call_soon, self._run_all)  # two iterations: the first reads more
         answer: asyncio.Future[Answer] = loop.create_future()
         self._queue.append((images, answer, start))
         self.waiting += len(images)
         return answer
 
     def _run_all(self) -> None:
-        # Before more is read: under overload, reading what must be refused would take all the time.
+        # Run all batches before reading more: under overload, reading requests only to reject them
+        # would take all the time.
         while self._queue:
             self._run_batch()
 
@@ -77,7 +78,7 @@ class Batcher:
         try:
             together = [images for images, _, _ in batch]
             tensors = engine.infer(together[0] if len(batch) == 1 else np.concatenate(together))
-        except Exception as error:  # of whatever kind: each caller must learn of it
+        except Exception as error:  # of any type: every caller must receive it
             for _, answer, _ in batch:
                 if not answer.done():
                     answer.set_exception(error)
@@ -89,6 +90,6 @@ class Batcher:
         end = 0
         for images, answer, _ in batch:
             begin, end = end, end + len(images)
-            if not answer.done():  # its caller may have gone
+            if not answer.done():  # the caller may have been canceled
                 outputs = {"logits": logits[begin:end], "probabilities": probabilities[begin:end]}
                 answer.set_result((engine, outputs))

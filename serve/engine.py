@@ -1,4 +1,4 @@
-"""Runs the exported network with ONNX Runtime: arrays in, arrays out. Knows nothing of HTTP."""
+"""Runs the exported network with ONNX Runtime: arrays in, arrays out; independent of HTTP."""
 
 import hashlib
 import json
@@ -9,62 +9,68 @@ import onnx
 import onnxruntime as ort
 
 OUTPUTS = ["logits", "probabilities"]
-UNITS = "z1"  # the first layer before its ReLU, for drift.py
 
 
 class Engine:
-    """The one model file that is served.
+    """A loaded model file.
 
-    name: the network's name, as the file gives it.
-    version: the first 12 digits of the file's SHA-256, so that an answer says which bytes gave it.
-    metadata: what export wrote into the file.
+    name: the network's name, from the file.
+    version: the first 12 digits of the file's SHA-256, which identify the model in each response.
+    metadata: the metadata that `export` wrote into the file.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        """Load the file and let it pass its own self-test.
+        """Load the file and run its self-test.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: ONNX Runtime cannot run it, its tensors are not ours, or it fails the test.
+            FileNotFoundError: the file does not exist.
+            ValueError: ONNX Runtime cannot load it, it has other inputs or outputs, or it fails its
+                self-test.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
         content = path.read_bytes()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads  # the default is the host's cores, not ours
+        options.intra_op_num_threads = threads  # the default ignores a container's limits
         try:
             model = onnx.load_from_string(content)
-            units = onnx.helper.make_tensor_value_info(UNITS, onnx.TensorProto.FLOAT, None)
-            model.graph.output.append(units)
+            self.metadata = {entry.key: entry.value for entry in model.metadata_props}
+            self.drift_tensor = self.metadata.get("drift_tensor")
+            if self.drift_tensor:
+                units = onnx.helper.make_tensor_value_info(
+                    self.drift_tensor, onnx.TensorProto.FLOAT, None
+                )
+                model.graph.output.append(units)
             watched = model.SerializeToString()
             self._session = ort.InferenceSession(watched, options, ["CPUExecutionProvider"])
-        except Exception as error:  # protobuf and ONNX Runtime raise a type for each cause
+        except Exception as error:  # protobuf and ONNX Runtime raise many types
             raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
         tensors = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
         if tensors != [("images", "tensor(uint8)", [28, 28])] or self._outputs[:2] != OUTPUTS:
             raise ValueError(
-                f"{path} must take images uint8 [-1, 28, 28] and give {OUTPUTS}, "
-                f"but takes {tensors} and gives {self._outputs}"
+                f"{path} must have the input images uint8 [-1, 28, 28] and the outputs {OUTPUTS}, "
+                f"got {tensors} and {self._outputs}"
             )
         self.name: str = model.graph.name
         self.version = hashlib.sha256(content).hexdigest()[:12]
-        self.metadata = {entry.key: entry.value for entry in model.metadata_props}
         self.self_test()
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the tensors for images (N, 28, 28) uint8.
+        """Run the network on images (N, 28, 28) uint8.
 
-        logits, probabilities: (N, 10) float32; z1: (N, 128) float32, the first layer before ReLU.
+        Returns:
+            By name, logits and probabilities (N, 10) float32 and, if the metadata names one, the
+            drift tensor (N, units) float32.
         """
         values = self._session.run(self._outputs, {"images": images})
         return dict(zip(self._outputs, values, strict=True))
 
     def self_test(self) -> None:
-        """Answer the images that export stored with its own answers.
+        """Compare the logits of the images stored in the file with the logits stored there.
 
         Raises:
-            ValueError: there is no test in the file, or an answer is another.
+            ValueError: the file has no valid self-test, or a logit differs by more than 1e-3.
         """
         try:
             test = json.loads(self.metadata["self_test"])
@@ -72,6 +78,6 @@ class Engine:
             expected = np.array(test["logits"])
             difference = np.abs(self.infer(images)["logits"] - expected).max()
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the model has no self-test that can be run: {error}") from error
+            raise ValueError(f"the model has no valid self-test: {error}") from error
         if not difference <= 1e-3:
-            raise ValueError(f"the model fails its self-test: logits differ by {difference}")
+            raise ValueError(f"the model fails its self-test: logits differ by {difference} > 1e-3")

@@ -1,6 +1,6 @@
-"""The hot path: one inference request, from ASGI's messages to ASGI's messages.
+"""The hot path: answers one inference request, from ASGI messages to ASGI messages.
 
-It stands before FastAPI because routing and validation there cost more than the network does.
+It bypasses FastAPI, whose routing and validation cost more than the network.
 """
 
 import logging
@@ -25,7 +25,7 @@ async def respond(
     receive: Receive,
     send: Send,
 ) -> int:
-    """Answer one POST to a path that `PATH` matches, and return the status."""
+    """Answer one POST request whose path matches `PATH`, and return the HTTP status."""
     start = time.perf_counter()
     status = 200
     try:
@@ -37,13 +37,13 @@ async def respond(
         if status == 503:
             headers.append((b"retry-after", b"1"))
     except Exception:
-        log.exception("an inference failed")
+        log.exception("inference request failed")
         status, body = 500, b'{"error":"internal error, see the log"}'
         headers = [(b"content-type", b"application/json")]
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-    if status != 200:  # the batch has observed the others
+    if status != 200:  # the batcher observes the successful ones
         batcher.metrics.observe_requests(status, [time.perf_counter() - start])
     return status
 
@@ -56,7 +56,7 @@ async def respond_and_log(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Do as `respond`, echo or make up the request's X-Request-ID, and log one line of JSON."""
+    """Call `respond`, echo or generate the X-Request-ID header, and log one line of JSON."""
     start = time.perf_counter()
     given = dict(scope["headers"]).get(b"x-request-id")
     request_id = given or uuid.uuid4().hex.encode()
@@ -80,11 +80,13 @@ async def respond_and_log(
 async def answer(
     batcher: Batcher, reader: Reader, headers: Headers, receive: Receive, start: float
 ) -> tuple[bytes, Headers]:
-    """Return the body of the response and the headers that describe it; `start` is when it came.
+    """Return the body of the response and the headers that describe it.
+
+    start: when the request arrived, by time.perf_counter().
 
     Raises:
-        HTTPError: the request is wrong (400), too large (413) or too slow (408), or the server is
-            overloaded (503).
+        HTTPError: the request is invalid (400), too large (413) or too slow (408), or the server
+            is overloaded (503).
     """
     head_length = json_length(headers)
     body = await reader.read(receive)
@@ -94,7 +96,7 @@ async def answer(
     except protocol.RequestError as error:
         raise HTTPError(400, str(error)) from error
     except OverloadError as error:
-        raise HTTPError(503, "too many requests wait: try again in a second") from error
+        raise HTTPError(503, "too many requests are waiting: try again in a second") from error
     content, head_length = protocol.encode_response(engine.name, engine.version, request, tensors)
     if head_length is None:
         return content, [(b"content-type", b"application/json")]
@@ -103,8 +105,8 @@ async def answer(
 
 
 def check_model(engine: Engine, name: str, version: str | None) -> None:
-    """Raise HTTPError 404 unless these name the model and the version that are served."""
+    """Raise HTTPError (404) unless `name` and `version` are those of the served model."""
     if name != engine.name:
-        raise HTTPError(404, f"there is no model {name!r}, only {engine.name!r}")
+        raise HTTPError(404, f"no model {name!r}: this server has {engine.name!r}")
     if version not in (None, engine.version):
-        raise HTTPError(404, f"there is no version {version!r}, only {engine.version!r}")
+        raise HTTPError(404, f"no version {version!r}: this server has {engine.version!r}")

@@ -1,5 +1,6 @@
-"""What the server tells Prometheus about itself, at /metrics, also over several workers."""
+"""The metrics that Prometheus reads at /metrics, aggregated over all workers."""
 
+import logging
 import os
 
 import numpy as np
@@ -15,28 +16,30 @@ from prometheus_client import (
 from serve.drift import DriftWindow
 from serve.engine import Engine
 
+log = logging.getLogger("serve")
+
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 STATUSES = [200, 400, 404, 408, 413, 500, 503]
 BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
 
 class Metrics:
-    """The server's counters, histograms and gauges, in a registry of their own."""
+    """The server's counters, histograms and gauges, in their own registry."""
 
     def __init__(self, engine: Engine) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
         latency = Histogram(
-            "inference_latency_seconds", "From a request's arrival to its answer", ["status"],
+            "inference_latency_seconds", "From a request's arrival to its response", ["status"],
             buckets=LATENCIES_S, registry=registry,
         )  # fmt: skip
         self._latency = {status: latency.labels(str(status)) for status in STATUSES}
         self._batch = Histogram(
-            "inference_batch_images", "Images that were run together",
+            "inference_batch_images", "Images per batch",
             buckets=BATCH_SIZES, registry=registry,
         )  # fmt: skip
         self._waiting = Gauge(
-            "inference_waiting_images", "Images that wait to be run",
+            "inference_waiting_images", "Images waiting to be run",
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         classes = Counter(
@@ -44,27 +47,29 @@ class Metrics:
         )
         self._predictions = [classes.labels(str(digit)) for digit in range(10)]
         self._drift = Gauge(
-            "inference_drift_score", "Distance of the last window's images from the training's",
+            "inference_drift_score", "Drift of the last window from the training images",
             registry=registry, multiprocess_mode="mostrecent",
         )  # fmt: skip
         self._model = Gauge(
-            "inference_model_info", "1 for the version that is served", ["name", "version"],
+            "inference_model_info", "1 for the served version", ["name", "version"],
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self._engine: Engine | None = None
         self.set_engine(engine)
 
     def observe_requests(self, status: int, latencies_s: list[float]) -> None:
-        """Count inference requests by their HTTP status: in one go, as that is several times
-        faster than one here and one there."""
+        """Record the latencies of inference requests by HTTP status.
+
+        One call per batch is several times faster than one per request.
+        """
         for latency_s in latencies_s:
             self._latency[status].observe(latency_s)
 
     def observe_batch(self, tensors: dict[str, np.ndarray], waiting: int) -> None:
-        """Count one batch by what the engine said of it, and add it to the drift's window."""
+        """Record one batch by its outputs, and add it to the drift window."""
         logits = tensors["logits"]
         self._batch.observe(len(logits))
-        if self._window.add(tensors["z1"]):
+        if self._window and self._window.add(tensors[self._window.tensor]):
             self._drift.set(self._window.score)
         self._waiting.set(waiting)
         for digit, count in enumerate(np.bincount(logits.argmax(axis=1), minlength=10).tolist()):
@@ -72,16 +77,18 @@ class Metrics:
                 self._predictions[digit].inc(count)
 
     def set_engine(self, engine: Engine) -> None:
-        """Show which version is served, and begin a new window against its training."""
+        """Record which version is served, and start a new drift window for it."""
         if self._engine:
             self._model.labels(self._engine.name, self._engine.version).set(0)
         self._model.labels(engine.name, engine.version).set(1)
         self._engine = engine
-        self._window = DriftWindow(engine.metadata)
-        self._drift.set(self._window.score)
+        self._window = DriftWindow(engine.metadata) if engine.drift_tensor else None
+        self._drift.set(float("nan"))
+        if not self._window:
+            log.warning("the model has no training statistics: drift is not measured")
 
     def exposition(self) -> bytes:
-        """Return all of it, of all workers if there are several, in Prometheus's text format."""
+        """Return the metrics of all workers in Prometheus's text format."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry()

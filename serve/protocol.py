@@ -1,7 +1,8 @@
-"""The Open Inference Protocol: bytes ↔ arrays. Knows nothing of HTTP servers or ONNX.
+"""The Open Inference Protocol: decodes requests to arrays and encodes arrays to responses.
 
-Tensors come and go as JSON or, as Triton's binary tensor data extension has it, as raw bytes behind
-the JSON. Sources: Open Inference Protocol, REST,
+Tensors are JSON or, by Triton's binary tensor data extension, raw bytes after the JSON.
+
+Source: Open Inference Protocol, REST,
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 and https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 """
@@ -30,29 +31,29 @@ MAX_IMAGES = 1024  # in one request
 
 
 class InputParameters(Struct, frozen=True):
-    """How the input is given."""
+    """Encoding of the input."""
 
     binary_data_size: Annotated[
-        int | None, Meta(description="so many raw bytes follow the JSON, instead of data")
+        int | None, Meta(description="bytes of raw data after the JSON")
     ] = None
 
 
 class RequestParameters(Struct, frozen=True):
-    """How to answer."""
+    """Encoding of the response."""
 
-    binary_data_output: Annotated[bool, Meta(description="all outputs as raw bytes")] = False
+    binary_data_output: Annotated[bool, Meta(description="return all outputs as raw bytes")] = False
 
 
 class OutputParameters(Struct, frozen=True):
-    """How to give an output."""
+    """Encoding of an output."""
 
     binary_data: Annotated[
-        bool | None, Meta(description="as raw bytes behind the JSON; as the request if not given")
+        bool | None, Meta(description="return raw bytes; the default is binary_data_output")
     ] = None
 
 
 class InputTensor(Struct):
-    """Images, each 28 × 28 bytes."""
+    """Images of 28 × 28 pixels."""
 
     name: Annotated[str, Meta(extra_json_schema={"const": "images"})]
     datatype: Annotated[str, Meta(extra_json_schema={"const": "UINT8"})]
@@ -63,7 +64,7 @@ class InputTensor(Struct):
     data: Annotated[
         list | UnsetType,
         Meta(
-            description="N × 784 whole numbers, 0 (background) to 255 (ink), flat or nested",
+            description="N × 784 integers, 0 (background) to 255 (ink), flat or nested",
             examples=[[0] * PIXELS],
         ),
     ] = UNSET
@@ -71,29 +72,29 @@ class InputTensor(Struct):
 
 
 class RequestedOutput(Struct):
-    """An output to answer with."""
+    """An output to return."""
 
     name: Annotated[str, Meta(extra_json_schema={"enum": list(OUTPUT_NAMES)})]
     parameters: OutputParameters = OutputParameters()
 
 
 class InferenceRequest(Struct):
-    """A request of the Open Inference Protocol."""
+    """An inference request of the Open Inference Protocol."""
 
     inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=1)]
     outputs: Annotated[list[RequestedOutput], Meta(max_length=2, description="both if empty")] = []
-    id: Annotated[str | None, Meta(description="comes back in the answer")] = None
+    id: Annotated[str | None, Meta(description="echoed in the response")] = None
     parameters: RequestParameters = RequestParameters()
 
 
 class RawSize(Struct):
-    """Where an output's numbers are."""
+    """Size of a raw output."""
 
-    binary_data_size: Annotated[int, Meta(description="so many raw bytes behind the JSON")]
+    binary_data_size: Annotated[int, Meta(description="bytes of raw data after the JSON")]
 
 
 class OutputTensor(Struct, omit_defaults=True):
-    """Ten numbers an image."""
+    """Ten numbers per image."""
 
     name: str
     shape: Annotated[tuple[int, ...], Meta(examples=[[1, 10]])]
@@ -103,22 +104,22 @@ class OutputTensor(Struct, omit_defaults=True):
 
 
 class InferenceResponse(Struct, omit_defaults=True):
-    """An answer of the Open Inference Protocol."""
+    """An inference response of the Open Inference Protocol."""
 
     model_name: str
-    model_version: Annotated[str, Meta(description="the beginning of the model file's SHA-256")]
+    model_version: Annotated[str, Meta(description="first 12 digits of the model file's SHA-256")]
     outputs: list[OutputTensor]
     id: str | None = None
 
 
 class Error(Struct):
-    """Why there is no answer."""
+    """Why the request failed."""
 
     error: str
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered; its message is for whoever sent it."""
+    """Raised for an invalid request, with a message for the client."""
 
 
 encode = msgspec.json.Encoder().encode
@@ -126,7 +127,7 @@ _decode = msgspec.json.Decoder(InferenceRequest).decode
 
 
 def model_metadata(name: str, version: str, metadata: dict[str, str]) -> dict[str, Any]:
-    """Return what GET /v2/models/{name} answers."""
+    """Return the response of GET /v2/models/{name}."""
     return {
         "name": name,
         "versions": [version],
@@ -140,13 +141,15 @@ def model_metadata(name: str, version: str, metadata: dict[str, str]) -> dict[st
 def decode_request(
     body: bytes, json_length: int | None = None
 ) -> tuple[InferenceRequest, np.ndarray]:
-    """Read an inference request: `json_length` bytes of JSON, or all, then raw tensors.
+    """Decode an inference request.
+
+    json_length: bytes of JSON, which raw tensors follow; None if the body is all JSON.
 
     Returns:
-        The request, and its images (N, 28, 28) uint8, 1 to MAX_IMAGES of them.
+        The request, and its images (N, 28, 28) uint8 with N from 1 to MAX_IMAGES.
 
     Raises:
-        RequestError: it is not JSON, or not a request for this model's tensors.
+        RequestError: the body is not JSON, or not a valid request for this model.
     """
     end = len(body) if json_length is None else json_length
     if end > len(body):
@@ -157,9 +160,7 @@ def decode_request(
         raise RequestError(f"the request cannot be read: {error}") from error
     for output in request.outputs:
         if output.name not in OUTPUT_NAMES:
-            raise RequestError(
-                f"there is no output {output.name!r}: ask for logits or probabilities"
-            )
+            raise RequestError(f"no output {output.name!r}: request logits or probabilities")
     return request, _decode_images(request.inputs[0], memoryview(body)[end:])
 
 
@@ -189,7 +190,7 @@ def _decode_images(tensor: InputTensor, raw: memoryview) -> np.ndarray:
 
 def _decode_data(data: list | UnsetType) -> bytearray:
     if data is UNSET:
-        raise RequestError("images must have data, or binary_data_size")
+        raise RequestError("images must have data or binary_data_size")
     if data and isinstance(data[0], list):
         data = _flatten(_flatten(data))
     try:
@@ -207,8 +208,11 @@ def _flatten(lists: list[Any]) -> list[Any]:
 def encode_response(
     name: str, version: str, request: InferenceRequest, tensors: dict[str, np.ndarray]
 ) -> tuple[bytes, int | None]:
-    """Return the body with the outputs that were asked for, and the length of its JSON if raw
-    tensors follow it."""
+    """Encode the requested outputs.
+
+    Returns:
+        The body, and the length in bytes of its JSON if raw tensors follow, else None.
+    """
     all_as_bytes = request.parameters.binary_data_output
     if request.outputs:
         wanted = [(output.name, output.parameters.binary_data) for output in request.outputs]

@@ -1,20 +1,20 @@
-"""Reads a request's body and what its headers say of it, within limits of size and time."""
+"""Reads request bodies, and the headers that describe them, within limits of size and time."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Message = MutableMapping[str, Any]  # ASGI's
+Message = MutableMapping[str, Any]  # an ASGI scope or event
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-MAX_BODY_BYTES = 4 * 2**20  # the most images of a request, as JSON
+MAX_BODY_BYTES = 4 * 2**20  # fits protocol.MAX_IMAGES images as JSON
 
 
 class HTTPError(Exception):
-    """An answer other than 200: its status and one sentence for whoever asked."""
+    """An error response: its HTTP status and a message for the client."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -22,33 +22,33 @@ class HTTPError(Exception):
 
 
 def json_length(headers: Headers) -> int | None:
-    """Return the length of the JSON before raw tensors, None if the body is all JSON."""
+    """Return the length in bytes of the JSON before raw tensors, or None if all is JSON."""
     length = None
     for name, value in headers:
         if name == b"inference-header-content-length":
             if not value.isdigit() or len(value) > 18:
-                raise HTTPError(400, "Inference-Header-Content-Length must be a whole number")
+                raise HTTPError(400, "Inference-Header-Content-Length must be 1 to 18 digits")
             length = int(value)
         elif name == b"content-encoding" and value != b"identity":
-            raise HTTPError(400, "compressed bodies are not read: send them as they are")
+            raise HTTPError(400, "compressed bodies are not supported: send the body uncompressed")
     return length
 
 
 class Reader:
-    """Reads bodies within a time limit, kept for all at once: a timer for each is ten times dearer.
+    """Reads request bodies within a time limit.
 
-    Its owner calls `cancel_slow` now and then.
+    The owner must call `cancel_slow` periodically: a timer per request costs ten times as much.
     """
 
     def __init__(self, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
-        self._since: dict[asyncio.Task, float] = {}  # who reads, and since when
+        self._since: dict[asyncio.Task, float] = {}  # start of each task's read
 
     async def read(self, receive: Receive) -> bytes:
-        """Return the whole body.
+        """Return the complete body.
 
         Raises:
-            HTTPError: it is too large (413), comes too slowly (408) or breaks off (400).
+            HTTPError: the body is too large (413), too slow (408) or incomplete (400).
         """
         task = asyncio.current_task()
         assert task
@@ -58,20 +58,20 @@ class Reader:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise HTTPError(400, "the client has gone")
+                    raise HTTPError(400, "the client disconnected")
                 pieces.append(message["body"])
                 size += len(message["body"])
                 if size > MAX_BODY_BYTES:
-                    raise HTTPError(413, f"a body may have {MAX_BODY_BYTES} bytes: send less")
+                    raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes: send less")
                 if not message["more_body"]:
                     return b"".join(pieces)
         except asyncio.CancelledError as error:
-            raise HTTPError(408, f"the body took more than {self._timeout_s} s") from error
+            raise HTTPError(408, f"the body did not arrive within {self._timeout_s} s") from error
         finally:
             del self._since[task]
 
     def cancel_slow(self) -> None:
-        """Give up the bodies that take too long."""
+        """Cancel the reads that exceed the time limit."""
         latest = time.monotonic() - self._timeout_s
         for task, since in self._since.items():
             if since < latest:

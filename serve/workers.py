@@ -1,4 +1,4 @@
-"""The processes that answer: one, or several that share the work on one socket."""
+"""The server's worker processes: one, or several that share a socket."""
 
 import gc
 import logging
@@ -21,34 +21,34 @@ from serve.model import resolve
 
 
 def answer(arguments: Namespace, listener: socket.socket) -> None:
-    """Answer on a bound socket until SIGTERM or SIGINT, then finish what has begun and exit 0."""
+    """Serve on a bound socket until SIGTERM or SIGINT, then finish started requests and exit 0."""
     configure_log()
     load = partial(load_engine, arguments.model)
     app = App(load, os.environ.get("SERVE_TOKEN"), arguments.log_requests, arguments.poll)
     config = uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False)
     server = uvicorn.Server(config)
-    # uvicorn raises the signal again when it is done: to have been told to stop is no failure.
+    # uvicorn raises the signal again after shutdown; a requested stop must exit with 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    gc.freeze()  # what is loaded stays: no need to look through it again and again
-    gc.set_threshold(100_000, 50, 1000)  # requests leave next to no cycles behind
+    gc.freeze()  # do not scan what stays loaded at every collection
+    gc.set_threshold(100_000, 50, 1000)  # requests create almost no reference cycles
     server.run(sockets=[listener])
 
 
 def load_engine(model: str) -> Engine:
-    """Return the engine of what --model names now."""
+    """Load the model that --model currently resolves to."""
     return Engine(resolve(model))
 
 
 def configure_log() -> None:
-    """Log to standard error, each line with its time."""
+    """Log to standard error, with a timestamp on each line."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
 
 
 def answer_together(arguments: Namespace, listener: socket.socket) -> None:
-    """Let several processes answer until one ends or a signal comes; then end them all.
+    """Serve with several processes until one exits, then stop the others.
 
-    SIGTERM, SIGINT and SIGHUP go on to each. The exit status is 0 if all ended well.
+    SIGTERM, SIGINT and SIGHUP are forwarded to each. The exit status is 0 if all stopped cleanly.
     """
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where the workers share their metrics
@@ -67,11 +67,11 @@ def answer_together(arguments: Namespace, listener: socket.socket) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, forward)
-        wait([worker.sentinel for worker in workers])  # one has ended: asked to, or by an accident
+        wait([worker.sentinel for worker in workers])  # one has exited, by a signal or a crash
         forward(signal.SIGTERM, None)
         for worker in workers:
             worker.join()
-        told_to = (0, -signal.SIGTERM)  # the latter before it could begin
+        told_to = (0, -signal.SIGTERM)  # the latter before it has set its handler
         sys.exit(int(any(worker.exitcode not in told_to for worker in workers)))
 
 
@@ -81,7 +81,7 @@ def _answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
 
     def follow() -> None:
         wait([leader.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)  # the leader was killed: leave nobody behind
+        os.kill(os.getpid(), signal.SIGTERM)  # the leader was killed: do not outlive it
 
     threading.Thread(target=follow, daemon=True).start()
     answer(arguments, listener)

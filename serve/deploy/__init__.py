@@ -1,1 +1,1 @@
-"""Puts the model behind Triton or KServe, or the server into a container."""
+"""Deploys the model with Triton or KServe, or the server in a container."""

@@ -1,7 +1,7 @@
-"""Writes what Triton and KServe need to serve the model: `python -m serve.deploy FOLDER`.
+"""Writes a Triton model repository and a KServe manifest: `python -m serve.deploy FOLDER`.
 
-FOLDER becomes a Triton model repository, and inference_service.yaml beside it a manifest for
-`kubectl apply`, both from the model file itself.
+FOLDER becomes the repository, and FOLDER/inference_service.yaml the manifest for `kubectl apply`.
+Both are derived from the model file.
 """
 
 import argparse
@@ -12,15 +12,15 @@ from string import Template
 
 import onnx
 
+from serve.model import EXPORTED, resolve
 from serve.protocol import MAX_IMAGES
 
 TEMPLATES = Path(__file__).parent
-ROOT = Path(__file__).resolve().parents[2]
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
 def tensor(kind: str, info: onnx.ValueInfoProto) -> str:
-    """Return an input or output as Triton's configuration has it: without the batch's axis."""
+    """Return an input or output in Triton's configuration format, without the batch axis."""
     kind_of_number = TYPES[info.type.tensor_type.elem_type]
     sizes = [axis.dim_value for axis in info.type.tensor_type.shape.dim[1:]]
     return f'{kind} {{ name: "{info.name}" data_type: {kind_of_number} dims: {sizes} }}'
@@ -39,7 +39,7 @@ def triton_config(model: onnx.ModelProto) -> str:
 
 
 def inference_service(model: onnx.ModelProto, version: str, storage_uri: str) -> str:
-    """Return the manifest of a KServe InferenceService that serves the repository by Triton.
+    """Return the manifest of a KServe InferenceService that serves the repository with Triton.
 
     Source: https://kserve.github.io/website/docs/reference/crd-api
     """
@@ -51,17 +51,20 @@ def inference_service(model: onnx.ModelProto, version: str, storage_uri: str) ->
 def main() -> None:
     """Write the repository and the manifest."""
     parser = argparse.ArgumentParser(prog="python -m serve.deploy", description=__doc__)
-    default = ROOT / "artifacts" / "batchnorm_mlp" / "model.onnx"
-    parser.add_argument("folder", type=Path, help="the repository to write, made if need be")
-    parser.add_argument("--model", type=Path, default=default, help="the ONNX file")
+    parser.add_argument("folder", type=Path, help="the repository to write, created if missing")
+    parser.add_argument(
+        "--model", default=EXPORTED,
+        help="an ONNX file, or models:/NAME@ALIAS in MLflow (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--storage-uri", default="s3://models/mnist-batchnorm",
         help="where KServe finds the repository (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args()
-    if not arguments.model.is_file():
-        sys.exit(f"error: {arguments.model} not found: run `dvc repro export`")
-    content = arguments.model.read_bytes()
+    try:
+        content = resolve(arguments.model).read_bytes()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     model = onnx.load_from_string(content)
     version = hashlib.sha256(content).hexdigest()[:12]
     numbered = arguments.folder / model.graph.name / "1"

@@ -1,17 +1,17 @@
-// Turns strokes into 28 × 28 bytes, asks the infer route, and shows the ten probabilities.
+// Turns strokes into 28 × 28 bytes, calls the infer route, and shows the ten probabilities.
 "use strict";
 
-const SIZE = 28; // pixels a side of what the network sees
-const BOX = 20; // MNIST scales a digit into a box of this size …
-const PEN = 20; // pixels of the 280 × 280 drawing
-const STEP = 8; // pixels an arrow key moves the pen
+const SIZE = 28; // width and height of the network's input in pixels
+const BOX = 20; // MNIST scales each digit to fit a box of this size
+const PEN = 20; // line width in pixels of the 280 × 280 drawing
+const STEP = 8; // pixels that an arrow key moves the pen
 
 const byId = (id) => document.getElementById(id);
 const drawing = byId("drawing");
 const ink = drawing.getContext("2d", { willReadFrequently: true });
 const bars = Array.from({ length: 10 }, (_, digit) => addBar(digit));
 const keyboard = { x: 140, y: 140, down: false };
-let modelName = null;
+const MODEL = `/v2/models/${document.body.dataset.model}`;
 let asking = false;
 let changed = false;
 
@@ -28,7 +28,7 @@ function stroke(x0, y0, x1, y1) {
   ink.strokeStyle = "#fff";
   ink.beginPath();
   ink.moveTo(x0, y0);
-  ink.lineTo(x1 + 0.01, y1); // a dot is a line too
+  ink.lineTo(x1 + 0.01, y1); // a line of length 0 would not be drawn
   ink.stroke();
   show();
 }
@@ -39,7 +39,7 @@ function clear() {
   show();
 }
 
-// The smallest rectangle around the ink and its centre of mass, or null if there is none.
+// Return the bounding box of the ink and its center of mass, or null if there is no ink.
 function inkOf(context) {
   const { width, height } = context.canvas;
   const pixels = context.getImageData(0, 0, width, height).data;
@@ -61,7 +61,8 @@ function inkOf(context) {
   return { left, top, width: right - left + 1, height: bottom - top + 1, x: sumX / mass, y: sumY / mass };
 }
 
-// Draw what the network shall see: the drawing scaled down or, centred, as MNIST was made.
+// Draw the network's input, which is the drawing scaled down or, if centred, preprocessed as in
+// MNIST, and return its pixels.
 function shrink(target, centred) {
   const context = target.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
@@ -70,7 +71,7 @@ function shrink(target, centred) {
   const found = inkOf(ink);
   if (found && centred) {
     const scale = BOX / Math.max(found.width, found.height);
-    // … and puts its centre of mass in the middle.
+    // MNIST puts the center of mass in the middle.
     const x = SIZE / 2 - (found.x - found.left) * scale;
     const y = SIZE / 2 - (found.y - found.top) * scale;
     context.drawImage(drawing, found.left, found.top, found.width, found.height,
@@ -91,7 +92,7 @@ async function get(path, options = {}) {
   return response;
 }
 
-// Show the drawing, and ask about it as soon as the last question has been answered.
+// Show the drawing and classify it, with at most one request in flight.
 async function show() {
   changed = true;
   if (asking) return;
@@ -108,7 +109,7 @@ async function show() {
 }
 
 async function ask(pixels) {
-  const path = `/v2/models/${modelName ?? "batchnorm_mlp"}/infer`;
+  const path = `${MODEL}/infer`;
   const input = { name: "images", datatype: "UINT8", shape: [1, SIZE, SIZE], data: pixels };
   const body = JSON.stringify({ inputs: [input], outputs: [{ name: "probabilities" }] });
   byId("curl").textContent = `curl ${location.origin}${path} \\\n  --data '${body}'`;
@@ -118,7 +119,7 @@ async function ask(pixels) {
 
 function showProbabilities(probabilities) {
   const best = probabilities.indexOf(Math.max(...probabilities));
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const percent = (share) => `${(100 * share).toFixed(1)}%`;
   byId("answer").textContent = `This is a ${best} (${percent(probabilities[best])})`;
   bars.forEach((row, digit) => {
     row.classList.toggle("best", digit === best);
@@ -139,14 +140,13 @@ function showNothing() {
 
 async function showModel() {
   try {
-    const metadata = await (await get("/v2/models/batchnorm_mlp")).json();
-    modelName = metadata.name;
+    const metadata = await (await get(MODEL)).json();
     const accuracy = (100 * metadata.parameters.test_accuracy).toFixed(2);
     const metrics = await (await get("/metrics")).text();
     const drift = Number(/^inference_drift_score(?:\{.*\})? (.*)$/m.exec(metrics)?.[1]);
-    const drifted = Number.isNaN(drift) ? "not known before 256 images" : drift.toFixed(3);
+    const drifted = Number.isNaN(drift) ? "not available yet" : drift.toFixed(3);
     byId("model").textContent =
-      `${metadata.name}, version ${metadata.versions[0]} · ${accuracy} % right on MNIST's test images · drift of the last 256 images: ${drifted}`;
+      `${metadata.name}, version ${metadata.versions[0]} · ${accuracy}% correct on the test images · drift of the last 256 images: ${drifted}`;
   } catch (error) {
     byId("model").textContent = error.message;
   }
