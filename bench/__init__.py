@@ -1,1 +1,1 @@
-"""Speed, measured beside named peers and limits, each ratio in one run."""
+"""Commands that measure speed against named peers and limits, each ratio within one run."""

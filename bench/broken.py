@@ -1,68 +1,54 @@
-"""Wrong exports, bench/mutants.py shows what catches them."""
+"""Wrong exports; `python -m bench.mutants` shows what catches them."""
 
 import copy
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from models import BatchNormMLP
-from pipeline import export
-from pipeline.legs import pytorch_logits
-from pipeline.params import TrainParams
-from pipeline.train import initial_network, normalise, train_epoch
+from pipeline.certify.backends import pytorch_logits
+from pipeline.core.params import TrainParams
+from pipeline.data.dataset import SCALE, SHIFT
+from pipeline.data.load import Dataset
+from pipeline.data.tensors import scale_pixels
+from pipeline.export.graph import self_test, to_onnx
+from pipeline.train.loop import initial_network, train
 
-Model = onnx.ModelProto
 
-
-def plain_export(network: BatchNormMLP, _images: np.ndarray) -> Model:
+def export(network: BatchNormMLP) -> ModelProto:
     """Return the export as it should be."""
-    return export.to_onnx(network, 0.9)
+    return to_onnx(network, "batchnorm_mlp", self_test(network))
 
 
-def to_bytes(model: Model) -> bytes:
-    """Return the model's file."""
-    return model.SerializeToString(deterministic=True)
-
-
-def of_changed(
+def export_changed(
     change: Callable[[BatchNormMLP, np.ndarray], None], network: BatchNormMLP, images: np.ndarray
-) -> Model:
-    """Return the export of a changed copy of the network, which agrees with itself."""
+) -> ModelProto:
+    """Return the export of a changed copy of the network, whose self-test fits the change."""
     changed = copy.deepcopy(network)
     with torch.no_grad():
         change(changed, images)
-    return plain_export(changed, images)
-
-
-def set_layer(model: Model, number: int, weight: np.ndarray, bias: np.ndarray) -> None:
-    """Put other numbers into the model's first, second or third layer."""
-    values = {f"weight{number}": weight, f"bias{number}": bias}
-    for tensor in model.graph.initializer:
-        if tensor.name in values:
-            new = numpy_helper.from_array(values[tensor.name].astype(np.float32), tensor.name)
-            tensor.CopyFrom(new)
+    return export(changed)
 
 
 def batch_statistics(network: BatchNormMLP, images: np.ndarray) -> None:
-    """Normalise by the images at hand, as train mode does."""
-    z1 = network.fc1(normalise(images[:64]).flatten(1))
+    """Normalize by the statistics of a batch, as train mode does."""
+    z1 = network.fc1(scale_pixels(images[:64]).flatten(1))
     network.bn1.running_mean, network.bn1.running_var = z1.mean(0), z1.var(0)
     z2 = network.fc2(torch.relu(network.bn1(z1)))
     network.bn2.running_mean, network.bn2.running_var = z2.mean(0), z2.var(0)
 
 
 def initial_statistics(network: BatchNormMLP, _images: np.ndarray) -> None:
-    """Normalise by mean 0 and variance 1, as before any training."""
+    """Normalize by mean 0 and variance 1, as before any training."""
     network.bn1.reset_running_stats()
     network.bn2.reset_running_stats()
 
 
 def wrong_eps(network: BatchNormMLP, _images: np.ndarray) -> None:
-    """Use the eps of another framework."""
+    """Use another framework's eps."""
     network.bn1.eps = network.bn2.eps = 1e-3
 
 
@@ -79,73 +65,100 @@ def forget_beta(network: BatchNormMLP, _images: np.ndarray) -> None:
 
 
 def transpose_weight(network: BatchNormMLP, _images: np.ndarray) -> None:
-    """Transpose as much of the second layer as is square."""
+    """Transpose the square part of the second layer's weight."""
     square = network.fc2.weight[:, :64]
     square.copy_(square.T.clone())
 
 
-def swap_layers(network: BatchNormMLP, images: np.ndarray) -> Model:
-    """Return a model with the second batch normalisation behind its ReLU."""
+def layer_names(model: ModelProto) -> list[list[str]]:
+    """Return the names of weight and bias of each of the model's Gemm nodes."""
+    return [list(node.input[1:]) for node in model.graph.node if node.op_type == "Gemm"]
+
+
+def get_layer(model: ModelProto, number: int) -> list[np.ndarray]:
+    """Return weight (out, in) and bias (out,) of a layer, counted from 0."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    return [numpy_helper.to_array(tensors[name]) for name in layer_names(model)[number]]
+
+
+def set_layer(model: ModelProto, number: int, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Replace weight (out, in) and bias (out,) of a layer, counted from 0."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, values in zip(layer_names(model)[number], (weight, bias), strict=True):
+        assert list(values.shape) == list(tensors[name].dims)
+        tensors[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))
+
+
+def swap_layers(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
+    """Return a model whose second batch normalization comes after its ReLU."""
     arrays = {name: tensor.double().numpy() for name, tensor in network.state_dict().items()}
     scale = arrays["bn2.weight"] / np.sqrt(arrays["bn2.running_var"] + network.bn2.eps)
     shift = arrays["bn2.bias"] - arrays["bn2.running_mean"] * scale
     weight, bias = arrays["fc3.weight"], arrays["fc3.bias"]
-    model = plain_export(network, images)
-    set_layer(model, 2, arrays["fc2.weight"], arrays["fc2.bias"])
-    set_layer(model, 3, weight * scale, bias + weight @ shift)
+    model = export(network)
+    set_layer(model, 1, arrays["fc2.weight"], arrays["fc2.bias"])
+    set_layer(model, 2, weight * scale, bias + weight @ shift)
     return model
 
 
-def normalise_times(times: int, network: BatchNormMLP, images: np.ndarray) -> Model:
-    """Return a model that normalises its input so many times instead of once."""
-    layer = export.fold_batch_norm(network.fc1, network.bn1)
-    for _ in range(times):
-        layer = export.fold_normalisation(*layer)
-    model = plain_export(network, images)
-    set_layer(model, 1, *layer)
+def never_scale(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
+    """Return a model that does not scale its pixels."""
+    model = export(network)
+    weight, bias = get_layer(model, 0)
+    set_layer(model, 0, weight / SCALE, bias - weight.sum(axis=1) / SCALE * SHIFT)
     return model
 
 
-def float16_weights(network: BatchNormMLP, images: np.ndarray) -> Model:
-    """Return a model whose weights went through float16."""
-    model = plain_export(network, images)
-    for number, (weight, bias) in enumerate(export.fold(network), start=1):
+def scale_twice(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
+    """Return a model that scales its pixels, and the result once more."""
+    model = export(network)
+    weight, bias = get_layer(model, 0)
+    set_layer(model, 0, weight * SCALE, bias + weight.sum(axis=1) * SHIFT)
+    return model
+
+
+def round_to_float16(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
+    """Return a model whose weights were rounded to float16."""
+    model = export(network)
+    for number in range(3):
+        weight, bias = get_layer(model, number)
         set_layer(model, number, weight.astype(np.float16), bias.astype(np.float16))
     return model
 
 
-def stale_file(network: BatchNormMLP, images: np.ndarray) -> Model:
-    """Return the whole and valid export of another training, an epoch from another seed."""
+def other_training(network: BatchNormMLP, images: np.ndarray) -> ModelProto:
+    """Return the valid export of another training: one epoch from another seed."""
     other = initial_network("batchnorm_mlp", seed=1)
     assert isinstance(other, BatchNormMLP)
-    labels = torch.from_numpy(pytorch_logits(network, images).argmax(1))
+    labels = pytorch_logits(network, images).argmax(axis=1)
     params = TrainParams(epochs=1, batch_size=64, lr=0.01, seed=1, device="cpu")
-    train_epoch(other, normalise(images).flatten(1), labels, params, torch.Generator())
-    return plain_export(other.eval(), images)
+    list(train(other, Dataset(images, labels, images, labels), params))
+    return export(other.eval())
 
 
-def flipped_bit(network: BatchNormMLP, images: np.ndarray) -> Model:
+def flip_bit(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     """Return a model with the last bit of one weight flipped."""
-    model = plain_export(network, images)
-    content = bytearray(model.graph.initializer[0].raw_data)
-    content[0] ^= 1  # little-endian: the lowest bit of the mantissa
-    model.graph.initializer[0].raw_data = bytes(content)
+    model = export(network)
+    weight, bias = get_layer(model, 0)
+    flipped = weight.copy()
+    flipped.view(np.uint32)[0, 0] ^= 1
+    set_layer(model, 0, flipped, bias)
     return model
 
 
-MUTANTS: dict[str, Callable[[BatchNormMLP, np.ndarray], Model]] = {
-    "statistics of a batch (train mode)": partial(of_changed, batch_statistics),
-    "statistics never updated": partial(of_changed, initial_statistics),
-    "wrong eps (1e-3)": partial(of_changed, wrong_eps),
-    "gamma forgotten": partial(of_changed, forget_gamma),
-    "beta forgotten": partial(of_changed, forget_beta),
-    "batch normalisation and ReLU swapped": swap_layers,
-    "weight transposed": partial(of_changed, transpose_weight),
-    "normalisation missing": partial(normalise_times, 0),
-    "normalisation twice": partial(normalise_times, 2),
-    "weights in float16": float16_weights,
-    "file of another training": stale_file,
-    "one bit flipped": flipped_bit,
+MUTANTS: dict[str, Callable[[BatchNormMLP, np.ndarray], ModelProto]] = {
+    "statistics of a batch (train mode)": partial(export_changed, batch_statistics),
+    "statistics never updated": partial(export_changed, initial_statistics),
+    "wrong eps (1e-3)": partial(export_changed, wrong_eps),
+    "gamma forgotten": partial(export_changed, forget_gamma),
+    "beta forgotten": partial(export_changed, forget_beta),
+    "batch normalization and ReLU swapped": swap_layers,
+    "weight transposed": partial(export_changed, transpose_weight),
+    "pixels not scaled": never_scale,
+    "pixels scaled twice": scale_twice,
+    "weights in float16": round_to_float16,
+    "file of another training": other_training,
+    "one bit flipped": flip_bit,
 }
-# What export never made. Of the others it made the bytes, and would make the same ones again.
-BEHIND_EXPORT = {"file of another training", "one bit flipped"}
+# Not made by export from these weights. It made the others, and would make the same bytes again.
+NOT_EXPORTED = {"file of another training", "one bit flipped"}

@@ -1,7 +1,8 @@
-"""Times the server beside its peers and its limits, in one run: `python -m bench.serving`.
+"""Benchmarks the server against its peers and its limits: `python -m bench.serving`.
 
-Each server has one core and wrk another. MLServer and KServe's SDK get environments of their own
-in .bench/; the floor is uvicorn answering a constant, and bare ONNX Runtime the limit for batches.
+Each server runs on one core and wrk on another. MLServer and KServe's SDK have environments of
+their own in .bench/. The limits are uvicorn with a constant response ("floor") and ONNX Runtime
+alone ("bare").
 """
 
 import argparse
@@ -26,8 +27,10 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from tqdm import tqdm
 
-from pipeline.artifacts import MODEL, ROOT, require
-from pipeline.data import load_mnist
+from pipeline.core import files
+from pipeline.core.files import ROOT
+from pipeline.core.params import load_params
+from pipeline.data.load import load_dataset
 
 FOLDER = ROOT / ".bench"
 PEERS = ROOT / "bench" / "peers"
@@ -53,13 +56,13 @@ print(count / float(sys.argv[4]))
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk sends again and again: the body of a POST and its headers."""
+    """The POST request that wrk repeats."""
 
     body: bytes
     headers: dict[str, str]
 
     def script(self, name: str) -> Path:
-        """Write the Lua that makes wrk send it."""
+        """Write the Lua script that makes wrk send the request, and return its path."""
         body, path = FOLDER / f"{name}.body", FOLDER / f"{name}.lua"
         body.write_bytes(self.body)
         lines = [f'wrk.method = "POST"\nwrk.body = io.open("{body}", "rb"):read("*a")']
@@ -69,14 +72,14 @@ class Load:
 
 
 def json_load(images: np.ndarray) -> Load:
-    """Return an inference request with the images as numbers."""
+    """Return an inference request with the images as JSON."""
     tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8"}
     body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
     return Load(json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
 def binary_load(images: np.ndarray) -> Load:
-    """Return an inference request with the images as raw bytes, to be answered with raw bytes."""
+    """Return an inference request with the images and the outputs as raw bytes."""
     tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8"}
     size = {"parameters": {"binary_data_size": images.nbytes}}
     head = json.dumps(
@@ -87,13 +90,13 @@ def binary_load(images: np.ndarray) -> Load:
 
 
 def mlflow_load(images: np.ndarray) -> Load:
-    """Return a request of MLflow's own kind."""
+    """Return a request in MLflow's own format."""
     body = {"inputs": {"images": images.tolist()}}
     return Load(json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
 def environment(name: str) -> Path:
-    """Return the Python of a peer's environment, making it if need be."""
+    """Return the Python of a peer's environment, creating it if missing."""
     folder = FOLDER / name
     python = folder / "bin" / "python"
     done = folder / "installed"
@@ -106,7 +109,7 @@ def environment(name: str) -> Path:
 
 
 def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
-    """Return how each server is started, without its port, and the path that tells it is ready."""
+    """Return each server's command, with PORT for its port, and its readiness path."""
     mlflow_model, settings = FOLDER / "mlflow-model", FOLDER / "mlserver-model"
     shutil.rmtree(mlflow_model, ignore_errors=True)
     images = TensorSpec(np.dtype(np.uint8), (-1, 28, 28), "images")
@@ -118,34 +121,38 @@ def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
     (settings / "model-settings.json").write_text(json.dumps(runtime | {"parameters": parameters}))
     shutil.copy(PEERS / "mlserver_runtime.py", settings)
     mlserver = environment("mlserver").parent / "mlserver"
-    python = sys.executable
-    ready = "/v2/health/ready"
+    python, ready = sys.executable, "/v2/health/ready"
+    mlflow_serve = [python, "-m", "mlflow", "models", "serve", "--model-uri", str(mlflow_model)]
     return {
         "floor": ([python, PEERS / "floor.py", "PORT"], "/"),
         "ours": ([python, "-m", "serve", "--model", model, "--port", "PORT"], ready),
-        "mlflow": (
-            [python, "-m", "mlflow", "models", "serve", "--model-uri", mlflow_model,
-             "--env-manager", "local", "--port", "PORT"],
-            "/ping",
-        ),
+        "mlflow": ([*mlflow_serve, "--env-manager", "local", "--port", "PORT"], "/ping"),
         "mlserver": ([mlserver, "start", settings], ready),
         "kserve": ([environment("kserve"), PEERS / "kserve_server.py", "PORT", model], ready),
-    }  # fmt: skip
+    }
 
 
 @contextmanager
 def running(command: list[str | Path], ready: str, port: int) -> Iterator[str]:
-    """Start a server on core 0 and a port, wait until it is ready, and stop it in the end."""
+    """Start a server on core 0, yield its address once it is ready, and stop it on exit."""
     words = [str(port) if word == "PORT" else str(word) for word in command]
-    ports = {"MLSERVER_HTTP_PORT": port, "MLSERVER_GRPC_PORT": port + 100,
-             "MLSERVER_METRICS_PORT": port + 200, "MLSERVER_PARALLEL_WORKERS": 0}  # fmt: skip
-    variables = {"MLSERVER_HOST": "127.0.0.1"} | {name: str(at) for name, at in ports.items()}
+    variables = {
+        "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_HTTP_PORT": str(port),
+        "MLSERVER_GRPC_PORT": str(port + 100),
+        "MLSERVER_METRICS_PORT": str(port + 200),
+        "MLSERVER_PARALLEL_WORKERS": "0",
+    }
     address = f"http://127.0.0.1:{port}"
     with (FOLDER / f"{port}.log").open("w") as log:
         server = subprocess.Popen(
             ["taskset", "--cpu-list", "0", *words],
-            cwd=ROOT, env=os.environ | variables, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=os.environ | variables,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         end = time.monotonic() + 120
         while time.monotonic() < end and server.poll() is None:
@@ -163,12 +170,12 @@ def running(command: list[str | Path], ready: str, port: int) -> Iterator[str]:
 
 
 def wrk(url: str, script: Path, connections: int, duration_s: int) -> dict[str, float]:
-    """Return requests per second and the latencies p50 and p99 in milliseconds."""
-    command = ["taskset", "--cpu-list", "1", "wrk", "-t1", f"-c{connections}", f"-d{duration_s}s",
-               "--latency", "-s", str(script), url]  # fmt: skip
+    """Run wrk on core 1; return requests per second, and the p50 and p99 latency in ms."""
+    command = ["taskset", "--cpu-list", "1", "wrk", "-t1", f"-c{connections}"]
+    command += [f"-d{duration_s}s", "--latency", "-s", str(script), url]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in text:
-        raise RuntimeError(f"{url} refuses what is sent:\n{text}")
+        raise RuntimeError(f"{url} returned errors:\n{text}")
     scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
     figures = {"rate": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])}  # type: ignore[index]
     for name in ("50", "99"):
@@ -178,15 +185,15 @@ def wrk(url: str, script: Path, connections: int, duration_s: int) -> dict[str, 
 
 
 def bare_rate(model: Path, images: Path, batch: int, duration_s: int) -> float:
-    """Return how many batches per second ONNX Runtime alone runs on core 0."""
-    command = ["taskset", "--cpu-list", "0", sys.executable, "-c", BARE, str(model), str(images),
-               str(batch), str(duration_s)]  # fmt: skip
+    """Return the batches per second of ONNX Runtime alone on core 0."""
+    command = ["taskset", "--cpu-list", "0", sys.executable, "-c", BARE]
+    command += [str(model), str(images), str(batch), str(duration_s)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[str, float]]]:
-    """Return the figures of every contestant in every round."""
-    images = load_mnist().test_images[:256]
+    """Return the figures of every contestant, one entry per round."""
+    images = load_dataset().test_images[:256]
     np.save(FOLDER / "images.npy", images)
     one = images[:1]
     contestants = {
@@ -220,18 +227,19 @@ def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[st
 
 
 def main() -> None:
-    """Measure, then print two tables."""
+    """Run the benchmark and print two tables."""
     parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds to take (default: 5)")
-    parser.add_argument("--duration", type=int, default=3, help="seconds of each load (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
+    parser.add_argument("--duration", type=int, default=3, help="seconds per load (default: 3)")
     arguments = parser.parse_args()
     for program in ("wrk", "taskset"):
         if not shutil.which(program):
-            sys.exit(f"skipped: needs {program} (apt-get install wrk util-linux)")
+            sys.exit(f"skipped: {program} not found: run `apt-get install wrk util-linux`")
     if (os.cpu_count() or 1) < 2:
         sys.exit("skipped: needs two cores, one for the server and one for the load")
     FOLDER.mkdir(exist_ok=True)
-    figures = measure(require(MODEL, "export"), arguments.rounds, arguments.duration)
+    model = files.require(load_params().export.model, "export")
+    figures = measure(model, arguments.rounds, arguments.duration)
 
     def median(name: str, figure: str) -> float:
         return statistics.median(found[figure] for found in figures[name])
@@ -240,23 +248,25 @@ def main() -> None:
         pairs = zip(figures[name], figures[other], strict=True)
         return statistics.median(a["rate"] / b["rate"] for a, b in pairs)
 
-    print("| one image a request, 16 connections | requests/s | of the floor | p50 | p99 |")
+    print("| one image per request, 16 connections | requests/s | relative to floor | p50 | p99 |")
     print("| --- | --- | --- | --- | --- |")
     for name in figures:
         if "64" not in name and "256" not in name:
             floor = "floor, binary" if "binary" in name else "floor, JSON"
-            print(f"| {name} | {median(name, 'rate'):,.0f} | {ratio(name, floor):.2f} | "
-                  f"{median(name, 'p50'):.2f} ms | {median(name, 'p99'):.2f} ms |")  # fmt: skip
-    print(f"\nours, JSON, is {ratio('ours, JSON', 'MLServer'):.1f} times MLServer\n")
-    print("| images/s, binary, 4 connections | ours | ONNX Runtime alone | HTTP alone | "
-          "ours of ONNX Runtime | of both in turn |")  # fmt: skip
+            latencies = f"{median(name, 'p50'):.2f} ms | {median(name, 'p99'):.2f} ms"
+            rate = f"{median(name, 'rate'):,.0f}"
+            print(f"| {name} | {rate} | {ratio(name, floor):.2f} | {latencies} |")
+    print(f"\nours, JSON: {ratio('ours, JSON', 'MLServer'):.1f} times the rate of MLServer\n")
+    print(
+        "| images/s, binary, 4 connections | ours | ONNX Runtime alone | HTTP alone | "
+        "ours / ONNX Runtime | ours / both in sequence |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
     for batch in (64, 256):
         ours, bare, floor = f"ours, {batch}", f"bare, {batch}", f"floor, {batch}"
-        rates = [batch * median(name, "rate") for name in (ours, bare, floor)]
-        print(f"| {batch} | {rates[0]:,.0f} | {rates[1]:,.0f} | {rates[2]:,.0f} | "
-              f"{ratio(ours, bare):.2f} | "
-              f"{ratio(ours, bare) + ratio(ours, floor):.2f} |")  # fmt: skip
+        rates = [f"{batch * median(name, 'rate'):,.0f}" for name in (ours, bare, floor)]
+        both = ratio(ours, bare) + ratio(ours, floor)
+        print(f"| {batch} | {' | '.join(rates)} | {ratio(ours, bare):.2f} | {both:.2f} |")
 
 
 if __name__ == "__main__":

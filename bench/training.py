@@ -1,8 +1,9 @@
-"""Times training beside its peers, in one run: `python -m bench.training`.
+"""Times training against the tutorial's way: `python -m bench.training`.
 
-The source document's way (DataLoader, transforms, autograd) beside ours, a training step beside
-its own matrix products, and `dvc repro certify` beside the source's training. Each figure is the
-median of several rounds in which the contestants take turns.
+The tutorial trains with a `DataLoader` that transforms image by image, autograd and `torch.optim`,
+one network after the other; the pipeline trains all at the same time, each on one thread. Last,
+`dvc repro --force certify` is timed against the tutorial's training. The contestants take turns;
+each figure is the median of all rounds, each ratio the median of the ratios within a round.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
@@ -24,12 +25,14 @@ from torchvision.datasets import MNIST
 from tqdm import tqdm
 
 from models import NETWORKS
-from pipeline.artifacts import KEYS, ROOT
-from pipeline.data import DATA, load_mnist
-from pipeline.params import TrainParams
-from pipeline.train import initial_network, normalise, train_epoch
+from pipeline.core.files import ROOT
+from pipeline.data.dataset import DATA
+from pipeline.data.load import load_dataset
+from pipeline.data.tensors import to_tensors
+from pipeline.train.loop import initial_network, select, shuffle
+from pipeline.train.step import TracedStep
 
-PARAMS = TrainParams(epochs=10, batch_size=64, lr=0.01, seed=0, device="cpu")  # the source's
+EPOCHS, BATCH_SIZE, LR = 10, 64, 0.01  # the tutorial's
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -39,76 +42,47 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def source_loader() -> DataLoader:
-    """Return batches as the source makes them: decoded, transformed and stacked one by one."""
+def tutorial_loader() -> DataLoader:
+    """Return batches as the tutorial makes them: decoded, transformed and stacked one by one."""
     steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     images = MNIST(str(DATA), train=True, transform=steps)
-    return DataLoader(images, batch_size=PARAMS.batch_size, shuffle=True)
+    return DataLoader(images, batch_size=BATCH_SIZE, shuffle=True)
 
 
-def source_epoch(network: nn.Module, batches: DataLoader) -> None:
-    """Train one epoch the source's way."""
+def tutorial_epoch(network: nn.Module, batches: DataLoader) -> None:
+    """Train one epoch the tutorial's way."""
     criterion = nn.CrossEntropyLoss()
-    optimiser = torch.optim.SGD(network.parameters(), lr=PARAMS.lr)
+    optimizer = torch.optim.SGD(network.parameters(), lr=LR)
     network.train()
     total = 0.0
     for images, labels in batches:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = criterion(network(images), labels)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         total += loss.item()
 
 
-def our_epochs(key: str, rounds: int) -> float:
-    """Return the median seconds of one of our epochs, on one thread."""
+def our_epoch(key: str, repeats: int = 5) -> float:
+    """Return the median seconds of one epoch of the pipeline's, on one thread."""
     torch.set_num_threads(1)
-    mnist = load_mnist()
-    x = normalise(mnist.train_images).flatten(1)
-    labels = torch.from_numpy(mnist.train_labels)
-    network, order = initial_network(key, PARAMS.seed), torch.Generator()
-    epochs = (
-        seconds(lambda: train_epoch(network, x, labels, PARAMS, order)) for _ in range(rounds + 1)
-    )
-    return statistics.median(list(epochs)[1:])  # the first one warms up
+    cpu = torch.device("cpu")
+    x, labels, *_ = to_tensors(load_dataset(), cpu)
+    step, order = TracedStep(initial_network(key, seed=0), LR), torch.Generator()
+
+    def epoch() -> None:
+        for batch in shuffle(len(x), BATCH_SIZE, order, cpu):
+            step(*select(batch, x, labels))
+
+    epoch()  # to trace and warm up
+    return statistics.median(seconds(epoch) for _ in range(repeats))
 
 
-def products_epoch() -> None:
-    """Multiply the matrices of one epoch's steps: what no training step can do without."""
-    x, weights = torch.randn(64, 784), [torch.randn(128, 784), torch.randn(64, 128)]
-    last = torch.randn(10, 64)
-    with torch.inference_mode():
-        for _ in range(938):
-            first = x @ weights[0].T
-            second = first @ weights[1].T
-            logits = second @ last.T
-            last.addmm_(logits.T, second, alpha=-1e-12)
-            gradient = logits @ last
-            weights[1].addmm_(gradient.T, first, alpha=-1e-12)
-            gradient = gradient @ weights[1]
-            weights[0].addmm_(gradient.T, x, alpha=-1e-12)
-
-
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of every contestant in every round."""
-    batches = source_loader()
-    networks = [network() for network in NETWORKS.values()]
-    figures: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        figures.setdefault(name, []).append(value)
-
-    cores = torch.get_num_threads()
-    with ProcessPoolExecutor(len(KEYS), get_context("spawn")) as pool:
-        for _ in tqdm(range(rounds), "rounds", disable=None):
-            note("source", sum(seconds(partial(source_epoch, n, batches)) for n in networks))
-            note("ours", max(pool.map(our_epochs, KEYS, [5, 5])))
-            torch.set_num_threads(1)
-            note("products", min(seconds(products_epoch) for _ in range(5)))
-            for key in KEYS:
-                note(key, our_epochs(key, 5))
-            torch.set_num_threads(cores)
-    return figures
+def time_epochs(batches: DataLoader, pool: Executor) -> tuple[float, float]:
+    """Return the seconds of one epoch of every network, the tutorial's way and ours."""
+    networks = [network.build() for network in NETWORKS.values()]
+    tutorial = sum(seconds(partial(tutorial_epoch, network, batches)) for network in networks)
+    return tutorial, max(pool.map(our_epoch, NETWORKS))
 
 
 def repro_seconds() -> float:
@@ -121,28 +95,20 @@ def main() -> None:
     """Measure, then print one table."""
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take (default: 5)")
-    figures = measure(parser.parse_args().rounds)
-    median = {name: statistics.median(values) for name, values in figures.items()}
-
-    def ratio(numerator: str, denominator: str) -> str:
-        pairs = zip(figures[numerator], figures[denominator], strict=True)
-        return f"{statistics.median(a / b for a, b in pairs):.2f}"
-
-    whole_source = PARAMS.epochs * median["source"]
-    repro = repro_seconds()
-    print(f"\n{os.cpu_count()} cores, PyTorch {torch.__version__}, medians in seconds\n")
+    rounds, batches = parser.parse_args().rounds, tutorial_loader()
+    with ProcessPoolExecutor(len(NETWORKS), get_context("spawn")) as pool:
+        times = [time_epochs(batches, pool) for _ in tqdm(range(rounds), "rounds", disable=None)]
+    tutorial, ours = (statistics.median(column) for column in zip(*times, strict=True))
+    faster = statistics.median(usual / mine for usual, mine in times)
+    training, repro = EPOCHS * tutorial, repro_seconds()
+    print(f"\n{os.cpu_count()} cores, PyTorch {torch.__version__}\n")
     print("| what | seconds | ratio |")
     print("| --- | --- | --- |")
-    print(f"| one epoch of both networks, the source's way | {median['source']:.3f} | |")
-    faster = ratio("source", "ours")
-    print(f"| one epoch of both networks, ours | {median['ours']:.3f} | {faster} times faster |")
-    print(f"| one epoch's matrix products, one thread | {median['products']:.3f} | |")
-    for key in KEYS:
-        print(f"| {key}'s epoch, one thread | {median[key]:.3f} | "
-              f"{ratio(key, 'products')} times its products |")  # fmt: skip
-    print(f"| {PARAMS.epochs} epochs of both networks, the source's way | {whole_source:.1f} | |")
-    print(f"| `dvc repro --force certify`, from data to certificate | {repro:.1f} | "
-          f"{whole_source / repro:.2f} times faster |")  # fmt: skip
+    print(f"| one epoch of every network, the tutorial's way | {tutorial:.3f} | |")
+    print(f"| one epoch of every network, ours | {ours:.3f} | {faster:.2f} times faster |")
+    print(f"| {EPOCHS} epochs of every network, the tutorial's way | {training:.1f} | |")
+    ratio = f"{training / repro:.2f} times faster"
+    print(f"| `dvc repro --force certify`, from data to certificate | {repro:.1f} | {ratio} |")
 
 
 if __name__ == "__main__":

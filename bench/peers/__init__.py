@@ -1,1 +1,1 @@
-"""Other servers for bench.serving, each run in an environment of its own."""
+"""The servers that bench.serving compares with ours."""

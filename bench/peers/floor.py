@@ -1,4 +1,4 @@
-"""Uvicorn answering a constant: what HTTP itself costs."""
+"""uvicorn with a constant response: the cost of HTTP alone."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ BODY = b" " * 500
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Read what has come, and answer."""
+    """Read the request and send the response."""
     if scope["type"] == "http":
         while (await receive())["more_body"]:
             pass

@@ -1,4 +1,4 @@
-"""The model behind KServe's SDK, as its documentation has a custom model."""
+"""Serves the model with KServe's SDK, as a custom model like those in its documentation."""
 
 import sys
 from typing import Any
@@ -20,7 +20,7 @@ class OnnxModel(Model):
         self.ready = True
 
     async def predict(self, payload: InferRequest, *_: Any) -> InferResponse:
-        """Answer one request."""
+        """Run one inference request."""
         images = payload.inputs[0].as_numpy()
         outputs = []
         for name, value in zip(NAMES, self.session.run(NAMES, {"images": images}), strict=True):

@@ -1,4 +1,4 @@
-"""The model behind MLServer, as its documentation has a custom runtime."""
+"""Serves the model with MLServer, as a custom runtime like those in its documentation."""
 
 import onnxruntime as ort
 from mlserver import MLModel
@@ -7,17 +7,17 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 
 class OnnxRuntime(MLModel):
-    """Runs the file that the settings' `uri` names."""
+    """Runs the ONNX file at the `uri` of the settings."""
 
     async def load(self) -> bool:
-        """Open the file."""
+        """Load the file."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = ort.InferenceSession(self.settings.parameters.uri, options)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer one request."""
+        """Run one inference request."""
         images = NumpyCodec.decode_input(payload.inputs[0]).astype("uint8")
         names = ["logits", "probabilities"]
         values = self.session.run(names, {"images": images})
