@@ -1,10 +1,10 @@
-"""What the tests share: a small data set, trained networks and a copy of the project."""
+"""The fixtures of all tests: a small data set, trained networks and a copy of the project."""
 
+import copy
 import os
 import shutil
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,28 +14,28 @@ import pytest
 import torch
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
+from ruamel.yaml import YAML
 
 from models import BatchNormMLP
-from pipeline.artifacts import ROOT
-from pipeline.data import Mnist, load_mnist
-from pipeline.export import to_onnx
-from pipeline.legs import running_server
-from pipeline.params import StudyParams, TrainParams
+from pipeline.certify.server import running_server
+from pipeline.core.files import ROOT
+from pipeline.core.params import StudyParams, TrainParams
+from pipeline.data.load import Dataset, load_dataset
+from pipeline.export.graph import self_test, to_onnx
 from pipeline.study.experiments import EXPERIMENTS, gather
-from pipeline.train import train
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from pipeline.train.loop import train
+from tests.support import Run
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """As the pipeline trains; with more, small operations spend their time waiting."""
+    """Train as the pipeline does; with more threads, small operations mostly wait."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def small_mnist() -> Mnist:
-    """640 training and 320 test images of ten blurred patterns: learnt in a few epochs."""
+def small_dataset() -> Dataset:
+    """640 training and 320 test images of ten blurred patterns: learned in a few epochs."""
     random = np.random.default_rng(0)
     patterns = random.integers(0, 256, (10, 28, 28))
 
@@ -44,10 +44,10 @@ def small_mnist() -> Mnist:
         noise = random.normal(0, 60, (count, 28, 28))
         return np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8), labels
 
-    return Mnist(*draw(640), *draw(320))
+    return Dataset(*draw(640), *draw(320))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_params() -> TrainParams:
     return TrainParams(epochs=2, batch_size=64, lr=0.01, seed=0, device="cpu")
 
@@ -63,30 +63,44 @@ def study_params() -> StudyParams:
 
 @pytest.fixture(scope="session")
 def study_tables(study_params: StudyParams) -> dict[str, pd.DataFrame]:
-    """What that study measures."""
-    mnist, cpu = load_mnist(), torch.device("cpu")
+    """The tables of that study."""
+    dataset, cpu = load_dataset(), torch.device("cpu")
     done = [
-        measure(seed, study_params, mnist, cpu)
+        measure(seed, study_params, dataset, cpu)
         for measure in EXPERIMENTS.values()
         for seed in range(study_params.seeds)
     ]
     return gather(done)
 
 
-@pytest.fixture
-def network(small_mnist: Mnist, train_params: TrainParams) -> BatchNormMLP:
-    """A batch-normalised network after two epochs, in eval mode."""
+@pytest.fixture(scope="session")
+def trained_network(small_dataset: Dataset, train_params: TrainParams) -> BatchNormMLP:
+    """A batch-normalized network after two epochs, in eval mode; tests change copies of it."""
     torch.manual_seed(0)
     network = BatchNormMLP()
-    list(train(network, small_mnist, train_params))
+    list(train(network, small_dataset, train_params))
     return network.eval()
 
 
 @pytest.fixture
-def model(network: BatchNormMLP, tmp_path: Path) -> Path:
-    """The network's ONNX file."""
+def network(trained_network: BatchNormMLP) -> BatchNormMLP:
+    """A copy of the trained network."""
+    return copy.deepcopy(trained_network)
+
+
+@pytest.fixture(scope="session")
+def exported(trained_network: BatchNormMLP) -> bytes:
+    """The trained network's ONNX file."""
+    metadata = {"test_accuracy": "0.9", **self_test(trained_network)}
+    model = to_onnx(trained_network, "batchnorm_mlp", metadata)
+    return model.SerializeToString(deterministic=True)
+
+
+@pytest.fixture
+def model(exported: bytes, tmp_path: Path) -> Path:
+    """A copy of the trained network's ONNX file."""
     path = tmp_path / "model.onnx"
-    path.write_bytes(to_onnx(network, 0.9).SerializeToString(deterministic=True))
+    path.write_bytes(exported)
     return path
 
 
@@ -99,7 +113,7 @@ def server(model: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """One server for all flows that tests run as a user does, who waits for one at each flow."""
+    """One Prefect server for all flows that tests run, each of which would start its own."""
     with prefect_test_harness(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
         yield
@@ -107,7 +121,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
-    """A committed copy of the project with MNIST in place, one epoch a training, a small study."""
+    """A committed copy of the project with its data, one epoch of training and a small study."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(listing, cwd=ROOT, text=True).splitlines():
@@ -115,15 +129,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> P
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "data", folder / "data")
     (folder / "dvc.lock").unlink(missing_ok=True)
-    params = folder / "params.yaml"
-    params.write_text(
-        params.read_text()
-        .replace("epochs: 10", "epochs: 1")
-        .replace("min_test_accuracy: 0.97", "min_test_accuracy: 0.9")
-        .replace("scale_epochs: 20", "scale_epochs: 2")
-        .replace("seeds: 5", "seeds: 2")
-        .replace("images: 60000", "images: 64")
-    )
+    yaml, path = YAML(), folder / "params.yaml"
+    params = yaml.load(path)
+    params["train"]["epochs"] = 1
+    params["promote"]["min_test_accuracy"] = 0.9
+    params["study"] |= {"seeds": 2, "images": 64, "epochs": 1, "scale_epochs": 2}
+    params["study"]["overfitting_epochs"] = 2
+    yaml.dump(params, path)
     for command in (
         "git init -q -b main",
         "git config user.name tests",
@@ -150,10 +162,3 @@ def run(project: Path) -> Run:
         return done
 
     return run
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,42 +1,65 @@
-"""The DVC pipeline as a user runs it, in a copy of the project, with one epoch a training."""
+"""The DVC pipeline as a user runs it, in a copy of the project, with one epoch per training."""
 
 import json
 import os
-import shutil
+import re
 import signal
-import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Run
 from mlflow import MlflowClient
 
-from pipeline.artifacts import KEYS, sha256
-from pipeline.data import RAW
+from models import NETWORKS
+from pipeline.core.files import sha256
+from pipeline.data.dataset import RAW
 from pipeline.study.claims import CLAIMS
+from tests.support import Run, set_param, start, wait_for
 
-STAGES = ["train", "export", "certify", "study"]
+STAGES = ["train", "export", "certify", "study"]  # and promote, which looks at every repro
+MODEL = "artifacts/batchnorm_mlp/model.onnx"
 
 
 def stages_run(output: str) -> list[str]:
     return [stage for stage in STAGES if f"Running stage '{stage}'" in output]
 
 
+def client_of(project: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
 def runs(project: Path) -> dict[str, list[str]]:
-    """The learning rates of every finished run in the project's store, by network."""
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    experiment = client.get_experiment_by_name("mnist-batchnorm")
+    """Return the learning rates of all runs in the project's store, by network."""
+    experiment = client_of(project).get_experiment_by_name("mnist-batchnorm")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], order_by=["start_time"])
+    found = client_of(project).search_runs([experiment.experiment_id], order_by=["start_time"])
     assert {run.info.status for run in found} == {"FINISHED"}
     return {
-        key: [run.data.params["lr"] for run in found if run.info.run_name == key] for key in KEYS
+        key: [run.data.params["lr"] for run in found if run.info.run_name == key]
+        for key in NETWORKS
     }
+
+
+@contextmanager
+def restored(run: Run) -> Iterator[None]:
+    """Undo afterwards what the block does to committed files and DVC's outputs."""
+    try:
+        yield
+    finally:
+        run("git checkout -q . && dvc checkout -q --force")
+
+
+def add_comment(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("\n# edited\n")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def first_repro(run: Run) -> str:
-    return run("dvc repro").stdout
+    output = run("dvc repro").stdout
+    run("git add dvc.lock && git commit -q -m lock")
+    return output
 
 
 def test_repro_makes_everything_from_nothing(project: Path, first_repro: str) -> None:
@@ -45,109 +68,211 @@ def test_repro_makes_everything_from_nothing(project: Path, first_repro: str) ->
     assert certificate["passed"]
     assert certificate["images"] == 10_000
     assert set(certificate["flipped"].values()) == {0}
-    assert runs(project) == {key: ["0.01"] for key in KEYS}
+    assert runs(project) == {key: ["0.01"] for key in NETWORKS}
 
 
-def test_a_run_of_committed_code_is_not_dirty(project: Path) -> None:
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    (run, *_) = client.search_runs(["1"])
-    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project, text=True)
-    assert run.data.tags["git.dirty"] == "false"
-    assert run.data.tags["mlflow.source.git.commit"] == head.strip()
+def test_a_run_of_committed_code_is_not_dirty(run: Run, project: Path) -> None:
+    (first, *_) = client_of(project).search_runs(["1"])
+    assert first.data.tags["git.dirty"] == "false"
+    commit = run("git rev-parse HEAD^").stdout.strip()
+    assert first.data.tags["mlflow.source.git.commit"] == commit
 
 
-def test_nothing_changed_runs_nothing(run: Run) -> None:
-    assert stages_run(run("dvc repro").stdout) == []
+def test_the_graph_starts_at_the_data(run: Run) -> None:
+    edges = re.findall(r'"([\w./]+)" -> "([\w./]+)"', run("dvc dag --dot").stdout)
+    below = {stage for above, stage in edges if above == "data.dvc"}
+    assert below == {"train", "certify", "promote", "study"}
+    assert ("train", "export") in edges
+    assert ("export", "certify") in edges
+    assert ("certify", "promote") in edges
 
 
-def test_a_certify_parameter_reruns_certify_alone(run: Run) -> None:
-    output = run("sed -i 's/request_size: 500/request_size: 1000/' params.yaml && dvc repro").stdout
-    assert stages_run(output) == ["certify"]
+def test_nothing_changed_runs_nothing_but_promote(run: Run, project: Path) -> None:
+    output = run("dvc repro").stdout
+    assert stages_run(output) == []
+    assert "Running stage 'promote'" in output
+    assert run("git status --porcelain").stdout == ""
 
 
-def test_a_study_parameter_reruns_the_study_alone_and_records_it_apart(
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("models/mlp.py", STAGES),
+        ("pipeline/data/load.py", STAGES),
+        ("pipeline/train/step.py", ["train", "study"]),
+        ("pipeline/export/fold.py", ["export", "certify"]),
+        ("pipeline/certify/figure.py", ["certify"]),
+        ("serve/engine.py", ["certify"]),
+        ("pipeline/study/figures.py", ["study"]),
+    ],
+)
+def test_an_edited_file_reruns_the_stages_that_depend_on_it(
+    run: Run, project: Path, file: str, stages: list[str]
+) -> None:
+    add_comment(project / file)
+    output = run("dvc repro --dry; git checkout -q .").stdout
+    assert stages_run(output) == stages
+
+
+def test_editing_the_page_the_deployment_tracking_or_promote_reruns_promote_alone(
     run: Run, project: Path
 ) -> None:
-    output = run("sed -i 's/scale_epochs: 2/scale_epochs: 3/' params.yaml && dvc repro").stdout
-    assert stages_run(output) == ["study"]
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    experiment = client.get_experiment_by_name("mnist-batchnorm-study")
+    add_comment(project / "serve/page/style.css")
+    add_comment(project / "serve/deploy/Dockerfile")
+    add_comment(project / "pipeline/tracking/runs.py")
+    add_comment(project / "pipeline/trace/checks.py")
+    report = project / "pipeline/promote/promotion.py"
+    report.write_text(report.read_text().replace("previous champion", "champion before it"))
+    output = run("dvc repro --dry; git checkout -q .").stdout
+    assert stages_run(output) == []
+    assert "Running stage 'promote'" in output
+
+
+def test_an_edited_figure_of_certify_is_drawn_without_training(run: Run, project: Path) -> None:
+    with restored(run):
+        path = project / "pipeline/certify/figure.py"
+        path.write_text(path.read_text().replace("limit on test images", "the limit"))
+        before = sha256(project / "artifacts/certificate.png")
+        assert stages_run(run("dvc repro").stdout) == ["certify"]
+        assert sha256(project / "artifacts/certificate.png") != before
+
+
+@pytest.mark.parametrize(
+    ("edit", "changed"),
+    [
+        (lambda project: add_comment(project / "models/mlp.py"), "models/mlp.py"),
+        (lambda project: set_param(project, "train.seed", 1), "params.yaml: train"),
+    ],
+    ids=["code", "parameter"],
+)
+def test_train_fails_if_its_inputs_change_while_it_runs(
+    run: Run, project: Path, edit: Callable[[Path], None], changed: str
+) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    with restored(run):
+        training = start(project, "dvc repro --force train")
+        output = wait_for(training, "epoch 1/1")
+        edit(project)
+        output += training.communicate()[0]
+        assert training.returncode == 255
+        assert f"error: {changed} changed while `train` was running" in output
+        assert "Traceback" not in output
+        assert (project / "dvc.lock").read_bytes() == lock
+        assert stages_run(run("dvc repro --dry train").stdout) == ["train"]
+
+
+def test_a_certify_parameter_reruns_certify_alone(run: Run, project: Path) -> None:
+    with restored(run):
+        set_param(project, "certify.request_size", 1000)
+        assert stages_run(run("dvc repro").stdout) == ["certify"]
+
+
+def test_a_study_parameter_reruns_the_study_alone_and_is_another_run(
+    run: Run, project: Path
+) -> None:
+    with restored(run):
+        set_param(project, "study.scale_epochs", 3)
+        assert stages_run(run("dvc repro").stdout) == ["study"]
+    experiment = client_of(project).get_experiment_by_name("mnist-batchnorm-study")
     assert experiment is not None
-    studies = client.search_runs([experiment.experiment_id])
+    studies = client_of(project).search_runs([experiment.experiment_id])
     assert sorted(study.data.params["scale_epochs"] for study in studies) == ["2", "3"]
 
 
 def test_a_certificate_that_does_not_pass_fails_the_stage_and_can_be_read(
     run: Run, project: Path
 ) -> None:
-    tighten = "sed -i 's/max_abs_difference: 0.0001/max_abs_difference: 1.0e-12/' params.yaml"
-    output = run(f"{tighten} && dvc repro", status=255).stdout
-    assert "certify.max_abs_difference = 1e-12" in output
-    assert not json.loads((project / "artifacts/certificate.json").read_text())["passed"]
-    run("git checkout -q params.yaml && dvc repro")
+    with restored(run):
+        set_param(project, "certify.max_abs_difference", 1e-12)
+        output = run("dvc repro", status=255).stdout
+        assert "certify.max_abs_difference = 1e-12" in output
+        assert not json.loads((project / "artifacts/certificate.json").read_text())["passed"]
 
 
-def test_metrics_and_plots_show_both_networks(run: Run, project: Path) -> None:
+def test_metrics_and_plots_show_both_networks(run: Run) -> None:
     metrics = json.loads(run("dvc metrics show --json").stdout)[""]["data"]
-    assert set(metrics["artifacts/metrics.json"]["data"]) == set(KEYS)
+    assert set(metrics["artifacts/metrics.json"]["data"]) == set(NETWORKS)
     assert metrics["artifacts/certificate.json"]["data"]["passed"]
     assert len(metrics["artifacts/study/verdicts.json"]["data"]) == len(CLAIMS)
     page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
-    for key in KEYS:
+    for key in NETWORKS:
         assert f'"filename": "{key}/history.csv"' in page
-        assert f'"field": "{key}"' in page  # the study's means have a column a network
+        assert f'"field": "{key}"' in page  # the study's means have a column per network
 
 
-def test_an_experiment_in_a_copy_lands_in_the_same_store_and_reruns_what_hangs_on_it(
+def test_an_experiment_in_a_copy_reads_its_own_data_and_is_recorded_in_the_projects_store(
     run: Run, project: Path
 ) -> None:
-    run("git add dvc.lock && git commit -q -m lock")
+    run("rm -r data")  # so that only DVC can bring it into the copy
     output = run("dvc exp run --temp -S train.lr=0.05").stdout
+    run("dvc checkout -q data.dvc")
     assert stages_run(output) == ["train", "export", "certify"]
-    assert runs(project) == {key: ["0.01", "0.05"] for key in KEYS}
-    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
-    changed = client.search_runs(["1"], "params.lr = '0.05'")
+    assert runs(project) == {key: ["0.01", "0.05"] for key in NETWORKS}
+    changed = client_of(project).search_runs(["1"], "params.lr = '0.05'")
     assert {run.data.tags["git.dirty"] for run in changed} == {"true"}
     assert "0.05" in run("dvc exp show --csv").stdout
     assert run("dvc metrics diff $(dvc exp list --name-only) HEAD").stdout
 
 
 def test_push_and_pull_bring_back_data_and_artifacts(run: Run, project: Path) -> None:
-    before = sha256(project / "artifacts/batchnorm_mlp/model.onnx")
+    before = sha256(project / MODEL)
     run("dvc remote add --default store ../remote && dvc push -q")
     run("rm -rf data artifacts .dvc/cache && dvc pull -q && dvc remote remove store")
-    assert sha256(project / "artifacts/batchnorm_mlp/model.onnx") == before
-    assert "all four digests are right" in run("python -m pipeline.data").stdout
+    assert sha256(project / MODEL) == before
+    assert "all 4 digests match" in run("python -m pipeline.data").stdout
     assert stages_run(run("dvc repro").stdout) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "value", "message"),
     [
-        ("s/lr: 0.01/lr: -1.0/", "train.lr must be greater than 0, got -1.0"),
-        ("s/lr: 0.01/learning_rate: 0.01/", "train.learning_rate is not a known parameter"),
-        ("s/lr: 0.01/lr: 1.0e+30/", "at epoch 1, step "),
+        ("train.lr", -1.0, "train.lr must be greater than 0, got -1.0"),
+        ("train.learning_rate", 0.01, "train.learning_rate is not a known parameter"),
+        ("train.lr", 1e30, "at epoch 1, step "),
     ],
 )
-def test_an_impossible_parameter_stops_the_pipeline(run: Run, change: str, message: str) -> None:
-    output = run(f"sed -i '{change}' params.yaml; dvc repro", status=255).stdout
-    assert message in output
-    assert "Traceback" not in output
-    assert stages_run(output) == ["train"]
-    run("git checkout -q params.yaml && dvc checkout -q")
+def test_an_impossible_parameter_stops_the_pipeline(
+    run: Run, project: Path, name: str, value: float, message: str
+) -> None:
+    with restored(run):
+        set_param(project, name, value)
+        output = run("dvc repro", status=255).stdout
+        assert message in output
+        assert "Traceback" not in output
+        assert stages_run(output) == ["train"]
 
 
-def test_a_changed_byte_of_data_is_an_error_and_never_pinned_anew(run: Run, project: Path) -> None:
+def test_a_changed_byte_of_data_stops_the_pipeline_and_the_errors_advice_restores_it(
+    run: Run, project: Path
+) -> None:
     path = project / "data" / RAW / "t10k-labels-idx1-ubyte"
-    whole = path.read_bytes()
-    path.chmod(0o644)
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    output = run("dvc repro --force", status=255).stdout
-    assert f"{path} is not MNIST's" in output
-    assert path.name in run("python -m pipeline.data", status=1).stdout
-    assert run("git status --porcelain data.dvc").stdout == ""
-    path.write_bytes(whole)
-    run("dvc checkout -q")
+    content = path.read_bytes()
+    with restored(run):
+        path.chmod(0o644)
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert f"{path} is not MNIST's" in run("python -m pipeline.data", status=1).stdout
+        output = run("dvc repro", status=255).stdout
+        assert "data.dvc pins" in output
+        assert "Traceback" not in output
+        assert stages_run(output) == ["train"]
+        (advice,) = set(re.findall("run `(git [^`]*)`", output))
+        assert advice == "git checkout data.dvc && dvc checkout data.dvc"
+        run(advice)
+        assert path.read_bytes() == content
+        assert stages_run(run("dvc repro").stdout) == []
+        assert run("git status --porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("stage", ["train", "export", "certify", "promote", "study", "trace"])
+def test_help_is_printed_and_nothing_runs(run: Run, project: Path, stage: str) -> None:
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")}
+
+    before = times()
+    output = run(f"python -m pipeline.{stage} --help").stdout
+    assert output.startswith(f"usage: python -m pipeline.{stage} [-h]")
+    assert "show this help message and exit" in output
+    assert times() == before
 
 
 @pytest.mark.parametrize(
@@ -158,25 +283,20 @@ def test_a_changed_byte_of_data_is_an_error_and_never_pinned_anew(run: Run, proj
         ("Running stage 'certify'", ["certify"]),
     ],
 )
-def test_killed_at_any_moment_the_next_repro_ends_as_if_nothing_had_been(
+def test_killed_at_any_moment_the_next_repro_ends_with_the_same_files_and_runs(
     run: Run, project: Path, moment: str, run_again: list[str]
 ) -> None:
-    files = [f"artifacts/{key}/weights.safetensors" for key in KEYS]
-    files.append("artifacts/batchnorm_mlp/model.onnx")
+    files = [f"artifacts/{key}/weights.safetensors" for key in NETWORKS] + [MODEL]
     run("dvc repro promote")
     recorded = runs(project)
     expected = [sha256(project / file) for file in files]
-    shutil.rmtree(project / ".dvc/cache")  # or DVC would restore what it need not run
+    run("rm -r .dvc/cache && dvc commit -q data.dvc")  # or DVC would restore what it need not run
 
-    killed = subprocess.Popen(
-        ["dvc", "repro", "--force", "promote"], cwd=project, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert killed.stdout is not None
-    assert any(moment in line for line in killed.stdout)
+    killed = start(project, "dvc --wait-for-lock repro --force promote")
+    wait_for(killed, moment)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
-    output = run("python -m pipeline.wait dvc repro promote").stdout
+    output = run("dvc --wait-for-lock repro promote").stdout
     assert stages_run(output) == run_again
     assert [sha256(project / file) for file in files] == expected
     assert runs(project) == recorded

@@ -1,5 +1,6 @@
 """The commands of README.md, as a reader types them, in a copy of the project."""
 
+import itertools
 import json
 import os
 import re
@@ -14,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Run
 from playwright.sync_api import sync_playwright
 
-from pipeline.artifacts import KEYS, ROOT
+from models import NETWORKS
+from pipeline.core.files import ROOT
+from tests.support import Run
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -36,7 +38,7 @@ def environment(project: Path, run: Run) -> None:
 
 @contextmanager
 def running(command: str, project: Path) -> Iterator[None]:
-    """Run one of the README's servers until it is asked what the caller wants to ask."""
+    """Run one of the README's servers for the duration of the block."""
     port = int(SERVERS[command].split(":")[2].split("/")[0])
     with socket.socket() as probe:
         free = probe.connect_ex(("127.0.0.1", port)) != 0
@@ -58,16 +60,16 @@ def running(command: str, project: Path) -> Iterator[None]:
         server.wait()
 
 
-def is_left_to_its_own_test(command: str) -> bool:
+def has_its_own_test(command: str) -> bool:
     return command in (*SERVERS, "make test") or command.startswith("curl")
 
 
-def test_the_readme_has_the_commands_that_these_tests_are_about() -> None:
+def test_the_readme_has_the_commands_that_these_tests_run() -> None:
     assert {"make repro", "make test", *SERVERS} <= set(COMMANDS)
     assert len(CHARTS) == 1
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not is_left_to_its_own_test(c)])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not has_its_own_test(c)])
 def test_a_command_of_the_readme_works(command: str, run: Run) -> None:
     run(command)
 
@@ -81,25 +83,34 @@ def test_curl_classifies_the_seven(run: Run, project: Path) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
-def test_mlflow_lays_the_curves_of_both_runs_over_each_other(project: Path) -> None:
+def test_mlflow_plots_the_curves_of_both_runs_together(project: Path) -> None:
     with running("make ui", project), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
         )
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         page.goto(CHARTS[0])
-        for key in KEYS:
+        for key in NETWORKS:
             for metric in ("train_loss", "test_loss", "test_accuracy"):
                 page.get_by_text(f"{key} ({metric})").first.wait_for(timeout=60_000)
         browser.close()
 
 
-def test_every_file_in_the_readmes_tree_is_there_and_no_module_is_missing() -> None:
-    named = re.findall(r"^ +(\w+\.py) ", README, re.MULTILINE)
-    modules = [
-        path.name
-        for folder in ("pipeline", "serve")
-        for path in (ROOT / folder).rglob("*.py")
-        if path.stem not in ("__init__", "__main__")
-    ]
-    assert sorted(named) == sorted(modules)
+def tree() -> Iterator[Path]:
+    """Yield the path of every file and folder in the README's tree."""
+    (block,) = re.findall(r"^```\n(Makefile .*?)^```", README, re.MULTILINE | re.DOTALL)
+    folders: list[str] = []
+    for line in block.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        first, *others = re.split("  +", line.strip())[0].split()
+        names = [first, *itertools.takewhile(lambda word: "." in word, others)]
+        folders = [*folders[:depth], names[0]]
+        yield from (Path(*folders[:depth], name) for name in names)
+
+
+def test_everything_in_the_readmes_tree_exists_and_no_folder_is_missing_from_it() -> None:
+    named = set(tree())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    tracked = subprocess.check_output(["git", "ls-files", "pipeline", "serve"], cwd=ROOT, text=True)
+    folders = {folder for name in tracked.splitlines() for folder in Path(name).parents}
+    assert folders - {Path()} - named == set()

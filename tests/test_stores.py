@@ -10,43 +10,39 @@ from pathlib import Path
 
 import boto3
 import pytest
-from conftest import Run, free_port
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 
-from pipeline.artifacts import KEYS, sha256
+from models import NETWORKS
+from pipeline.core.files import sha256
+from tests.support import Run, free_port
 
 INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.which("initdb"))
 MODEL = "artifacts/batchnorm_mlp/model.onnx"
 
 pytestmark = [
     pytest.mark.skipif(not INITDB, reason="needs PostgreSQL: apt-get install postgresql"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of boto3's and moto's own making
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # boto3's and moto's own
 ]
 
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
-    """The address of a database in a PostgreSQL server of its own, which refuses to run as root."""
+    """The address of a database in a PostgreSQL server, which refuses to run as root."""
     user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     folder, port = Path(tempfile.mkdtemp(prefix="postgresql-")), free_port()
     shutil.chown(folder, user)
     tools, account = Path(str(INITDB)).parent, user if os.getuid() == 0 else None
-    run = [tools / "pg_ctl", "-D", folder, "-w", "-l", folder / "log"]
+    control = [tools / "pg_ctl", "-D", folder, "-w", "-l", folder / "log"]
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-    subprocess.run(
-        [tools / "initdb", "-D", folder, "-A", "trust", "-U", "mlflow"],
-        user=account, check=True, cwd=folder, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    subprocess.run(
-        [*run, "-o", options, "start"],
-        user=account, check=True, cwd=folder, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+
+    def call(*command: str | Path) -> None:
+        subprocess.run(command, user=account, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+    call(tools / "initdb", "-D", folder, "-A", "trust", "-U", "mlflow")
+    call(*control, "-o", options, "start")
     yield f"postgresql://mlflow:secret@127.0.0.1:{port}/postgres"
-    subprocess.run(
-        [*run, "-m", "immediate", "stop"],
-        user=account, check=True, cwd=folder, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    call(*control, "-m", "immediate", "stop")
     shutil.rmtree(folder)
 
 
@@ -58,9 +54,12 @@ def s3() -> Iterator[str]:
     host, port = server.get_host_and_port()
     address = f"http://{host}:{port}"
     buckets = boto3.client(
-        "s3", "us-east-1", endpoint_url=address,
-        aws_access_key_id="key", aws_secret_access_key="secret",  # noqa: S106
-    )  # fmt: skip
+        "s3",
+        "us-east-1",
+        endpoint_url=address,
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",  # noqa: S106
+    )
     for name in ("mlflow", "dvc"):
         buckets.create_bucket(Bucket=name)
     yield address
@@ -82,12 +81,12 @@ def test_a_team_works_on_postgresql_and_s3(
     assert "version 1 was judged champion" in output
     assert not (project / "mlflow.db").exists()
     assert not (project / "mlartifacts").exists()
-    assert {one.info.run_name for one in client.search_runs(["1"])} == set(KEYS)
+    assert {one.info.run_name for one in client.search_runs(["1"])} == set(NETWORKS)
 
     digest = sha256(project / MODEL)
     run(f"dvc remote add --default team s3://dvc && dvc remote modify team endpointurl {s3}")
     run("git add . && git commit -q -m team && dvc push -q")
-    run("rm -rf data artifacts .dvc/cache && dvc pull -q --with-deps promote data.dvc")
+    run("rm -rf data artifacts .dvc/cache && dvc pull -q --with-deps promote")
     assert sha256(project / MODEL) == digest
     output = run(f"{store} dvc repro promote").stdout
     assert output.count("Running stage") == 1

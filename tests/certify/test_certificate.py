@@ -1,0 +1,160 @@
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.broken import (
+    batch_statistics,
+    export,
+    export_changed,
+    transpose_weight,
+    wrong_eps,
+)
+from models import BatchNormMLP
+from pipeline.certify.backends import deployed_logits, file_logits, pytorch_logits
+from pipeline.certify.certificate import certify
+from pipeline.certify.comparison import compare
+from pipeline.certify.figure import draw_certificate
+from pipeline.core.params import CertifyParams
+from pipeline.data.load import Dataset
+from pipeline.export.graph import self_test, to_onnx
+from tests.support import Stranger
+
+PARAMS = CertifyParams(max_abs_difference=1e-4, request_size=100)
+LABELS = np.array([0, 1])
+EXPECTED = np.array([[2.0, 1.0], [1.0, 2.0]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def certificate(
+    trained_network: BatchNormMLP,
+    exported: bytes,
+    small_dataset: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """The certificate of a correct export."""
+    model = tmp_path_factory.mktemp("certificate") / "model.onnx"
+    model.write_bytes(exported)
+    images, labels = small_dataset.test_images, small_dataset.test_labels
+    return certify(trained_network, model, images, labels, PARAMS)
+
+
+def test_the_deployed_network_passes_in_every_backend(certificate: dict[str, Any]) -> None:
+    assert certificate["passed"]
+    assert certificate["images"] == 320
+    assert set(certificate["flipped"]) == {"file", "optimized_file", "server"}
+    assert set(certificate["accuracy"].values()) == {certificate["accuracy"]["pytorch"]}
+    assert 0 < certificate["max_abs_difference"]["server"] < 1e-4
+    assert certificate["float64_error"]["deployed"] < 1e-4
+    assert certificate["margin"]["proven_images"] > 300
+
+
+def test_the_table_has_a_row_for_each_backend_and_kind_of_images(
+    certificate: dict[str, Any],
+) -> None:
+    rows = certificate["backends"]
+    kinds = ["test", "all 0, all 255", "single pixels", "noise", "extremes"]
+    files = [
+        f"{part}, batch {size}"
+        for part in ("file", "optimized_file")
+        for size in ("1", "7", "64", "10,000")
+    ]
+    backends = ["PyTorch, float32", "folded, float64", *files, "server, JSON", "server, binary"]
+    found = [(row["images"], row["backend"]) for row in rows]
+    assert found == [(kind, backend) for kind in kinds for backend in backends]
+    assert all(row["passed"] for row in rows)
+    folded = [row["float64_error"] for row in rows if row["backend"] == "folded, float64"]
+    assert max(folded) < 1e-10
+
+
+def test_the_certificate_is_json_and_its_figure_a_png(certificate: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(certificate, allow_nan=False)) == certificate
+    assert draw_certificate(certificate["backends"], 1e-4).startswith(b"\x89PNG")
+
+
+def test_a_network_that_is_not_a_chain_of_linear_layers_passes_without_a_margin(
+    small_dataset: Dataset, tmp_path: Path
+) -> None:
+    network, model = Stranger().eval(), tmp_path / "model.onnx"
+    model.write_bytes(to_onnx(network, "stranger", self_test(network)).SerializeToString())
+    images, labels = small_dataset.test_images, small_dataset.test_labels
+    certificate = certify(network, model, images, labels, PARAMS)
+    assert certificate["passed"]
+    assert certificate["margin"] is None
+
+
+@pytest.mark.parametrize("change", [batch_statistics, wrong_eps, transpose_weight])
+def test_a_wrong_export_fails_in_every_backend(
+    network: BatchNormMLP,
+    small_dataset: Dataset,
+    tmp_path: Path,
+    change: Callable[[BatchNormMLP, np.ndarray], None],
+) -> None:
+    images, labels = small_dataset.test_images, small_dataset.test_labels
+    model = tmp_path / "broken.onnx"
+    model.write_bytes(export_changed(change, network, images).SerializeToString())
+    certificate = certify(network, model, images, labels, PARAMS)
+    assert not certificate["passed"]
+    assert min(certificate["max_abs_difference"].values()) > PARAMS.max_abs_difference
+
+
+def test_an_export_without_pixel_scaling_fails_and_is_not_even_served(
+    network: BatchNormMLP, small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "broken.onnx"
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.export.fold.fold_scaling", lambda network: None)
+        model.write_bytes(export(network).SerializeToString())
+    images, labels = small_dataset.test_images, small_dataset.test_labels
+    backends = {"file": file_logits(model, images, optimize=False)}
+    assert not compare(pytorch_logits(network, images), backends, labels, limit=1e-4)["passed"]
+    with pytest.raises(ConnectionError, match="the server stopped"):
+        certify(network, model, images, labels, PARAMS)
+
+
+def test_a_backend_that_is_wrong_on_stress_images_alone_fails(
+    network: BatchNormMLP, model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong_on_the_last(*arguments: Any) -> Iterator[tuple[str, np.ndarray]]:
+        for name, logits in deployed_logits(*arguments):
+            last = np.arange(len(logits)) == len(logits) - 1
+            yield name, logits + last[:, None] * np.float32(name == "server, binary")
+
+    monkeypatch.setattr("pipeline.certify.certificate.deployed_logits", wrong_on_the_last)
+    images, labels = small_dataset.test_images, small_dataset.test_labels
+    certificate = certify(network, model, images, labels, PARAMS)
+    assert not certificate["passed"]
+    assert certificate["max_abs_difference"]["server"] < 1e-4
+    failed = [row for row in certificate["backends"] if not row["passed"]]
+    assert [(row["images"], row["backend"]) for row in failed] == [("extremes", "server, binary")]
+
+
+def test_one_flipped_answer_fails_however_small_the_difference() -> None:
+    near = np.array([[1.0, 1.00001], [1.0, 2.0]], np.float32)
+    certificate = compare(near[:, ::-1].copy(), {"file": near}, LABELS, limit=10.0)
+    assert certificate["flipped"] == {"file": 2}
+    assert not certificate["passed"]
+
+
+def test_a_difference_over_the_limit_fails_without_a_flip() -> None:
+    certificate = compare(EXPECTED, {"file": EXPECTED + np.float32(0.01)}, LABELS, limit=1e-4)
+    assert certificate["flipped"] == {"file": 0}
+    assert not certificate["passed"]
+
+
+def test_an_answer_that_is_not_a_number_fails() -> None:
+    certificate = compare(EXPECTED, {"file": EXPECTED * np.float32("nan")}, LABELS, limit=1e-4)
+    assert not certificate["passed"]
+
+
+def test_a_part_counts_as_the_worst_of_its_backends() -> None:
+    backends = {"file, batch 1": EXPECTED, "file, batch 7": EXPECTED[:, ::-1].copy()}
+    for ordered in (backends, dict(reversed(backends.items()))):
+        certificate = compare(EXPECTED, ordered, LABELS, limit=10.0)
+        assert certificate["flipped"] == {"file": 2}
+        assert certificate["accuracy"]["file"] == 0
+        assert certificate["max_abs_difference"]["file"] == 1
+        assert not certificate["passed"]

@@ -1,0 +1,69 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.core.files import ROOT, read_json, require, sha256, write_atomically, write_json
+
+
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights"
+    write_atomically(path, b"old")
+
+    def fail(_descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    for missing in (require, read_json):
+        with pytest.raises(FileNotFoundError, match=r"model\.onnx not found: run `dvc repro exp"):
+            missing(tmp_path / "model.onnx", "export")
+
+
+def test_json_is_restored_and_nan_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_json(path, {"loss": 1 / 3})
+    assert read_json(path, "train") == json.loads(path.read_text()) == {"loss": 1 / 3}
+    with pytest.raises(ValueError, match="nan"):
+        write_json(path, {"loss": float("nan")})
+    assert read_json(path, "train") == {"loss": 1 / 3}
+
+
+def test_a_file_has_the_digest_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    # Source: FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == sha256(b"abc") == expected
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from pipeline.core import files\n"
+        "files.LOCKS = Path(sys.argv[1])\n"
+        "with files.locked('train'):\n"
+        "    print('in', flush=True); time.sleep(float(sys.argv[2])); print('out', flush=True)"
+    )
+    log = tmp_path / "log"
+    with log.open("a") as out:
+        first = subprocess.Popen([sys.executable, "-c", code, tmp_path, "1"], cwd=ROOT, stdout=out)
+        while "in" not in log.read_text():
+            assert first.poll() is None
+        second = subprocess.run(
+            [sys.executable, "-c", code, tmp_path, "0"],
+            cwd=ROOT,
+            stdout=out,
+            stderr=subprocess.PIPE,
+        )
+        first.wait()
+    assert log.read_text().split() == ["in", "out", "in", "out"]
+    assert f"waiting for another command, which holds {tmp_path}/train.lock" in str(second.stderr)

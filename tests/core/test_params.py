@@ -1,0 +1,90 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import NETWORKS
+from pipeline.core.files import model_path
+from pipeline.core.params import load_params, parse_params
+
+
+def content(**changes: object) -> dict[str, dict[str, Any]]:
+    """Return the project's parameters with changes, such as train__lr=0.1."""
+    sections = load_params().model_dump()
+    for name, value in changes.items():
+        section, key = name.split("__")
+        sections[section][key] = value
+    return sections
+
+
+def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
+    train = load_params().train
+    assert (train.epochs, train.batch_size, train.lr) == (10, 64, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__lr": -1.0}, "train.lr must be greater than 0, got -1.0"),
+        ({"train__lr": float("nan")}, "train.lr must be"),
+        ({"train__lr": float("inf")}, "train.lr must be a finite number, got inf"),
+        ({"train__lr": "fast"}, "train.lr must be a valid number, got 'fast'"),
+        ({"train__epochs": 0}, "train.epochs must be greater than or equal to 1, got 0"),
+        ({"train__epochs": 2.5}, "train.epochs must be a valid integer, got 2.5"),
+        ({"train__epochs": True}, "train.epochs must be a valid integer, got True"),
+        ({"train__batch_size": 1}, "train.batch_size must be greater than or equal to 2, got 1"),
+        ({"train__device": "tpu"}, "train.device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ({"train__momentum": 0.9}, "train.momentum is not a known parameter"),
+        (
+            {"export__network": "cnn"},
+            f"export.network must be a network of models/: {', '.join(NETWORKS)}, got 'cnn'",
+        ),
+        ({"certify__max_abs_difference": 0.0}, "certify.max_abs_difference must be greater than 0"),
+        ({"certify__request_size": 0}, "certify.request_size must be greater than or equal to 1"),
+        ({"study__seeds": 1}, "study.seeds must be greater than or equal to 2, got 1"),
+        ({"study__images": 65}, "study.images must be a multiple of 32, got 65"),
+        ({"promote__min_test_accuracy": 97.0}, "promote.min_test_accuracy must be less than or"),
+        ({"promote__significance_level": 0.0}, "promote.significance_level must be greater than 0"),
+        ({"tracking__experiment": ""}, "tracking.experiment "),
+    ],
+)
+def test_an_invalid_parameter_is_named_with_its_value(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        parse_params(content(**changes))
+
+
+def test_a_missing_parameter_or_section_is_named() -> None:
+    broken = content()
+    del broken["train"]["seed"], broken["export"]
+    with pytest.raises(ValueError, match=r"train\.seed is missing.*\nexport is missing"):
+        parse_params(broken)
+
+
+def test_params_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_params().train.epochs = 1
+
+
+def test_the_deployed_model_is_the_chosen_networks() -> None:
+    params = parse_params(content(export__network="simple_mlp")).export
+    assert params.model == model_path("simple_mlp")
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(ValueError, match=r"train\.epochs must.*\ntrain\.lr must"):
+        parse_params(content(train__lr=0.0, train__epochs=0))
+
+
+@pytest.mark.parametrize("text", ["train: [", "train: {lr: 1, lr: 2}", "", "just words", "- 1"])
+def test_a_file_without_the_parameters_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"params\.yaml"):
+        load_params(path)
+
+
+def test_a_missing_file_is_an_error_that_says_how_to_restore_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="git checkout"):
+        load_params(tmp_path / "params.yaml")

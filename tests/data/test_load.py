@@ -1,0 +1,64 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import MNIST
+
+from pipeline.core import files
+from pipeline.data.dataset import CLASSES, DATA, DIGESTS, IMAGE_SHAPE, RAW
+from pipeline.data.load import Dataset, load_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load_dataset()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DATA, tmp_path / "data"))
+
+
+def test_the_dataset_is_as_torchvision_reads_it(dataset: Dataset) -> None:
+    train, test = MNIST(str(DATA)), MNIST(str(DATA), train=False)
+    assert np.array_equal(dataset.train_images, train.data.numpy())
+    assert np.array_equal(dataset.train_labels, train.targets.numpy())
+    assert np.array_equal(dataset.test_images, test.data.numpy())
+    assert np.array_equal(dataset.test_labels, test.targets.numpy())
+
+
+def test_images_and_labels_are_what_the_definition_says(dataset: Dataset) -> None:
+    for images, labels in (dataset[:2], dataset[2:]):
+        assert (images.shape[1:], images.dtype) == (IMAGE_SHAPE, np.uint8)
+        assert (set(labels), labels.dtype) == (set(range(CLASSES)), np.int64)
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_one_changed_byte_is_an_error_that_names_the_file(copy: Path, name: str) -> None:
+    content = bytearray((copy / RAW / name).read_bytes())
+    content[-1] ^= 1
+    (copy / RAW / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} .* its MD5 is .*dvc checkout"):
+        load_dataset(copy)
+
+
+def test_a_missing_file_is_an_error_that_names_the_command(copy: Path) -> None:
+    (copy / RAW / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match=r"t10k-labels.*run `make data`"):
+        load_dataset(copy)
+
+
+def test_another_file_in_the_folder_is_an_error_that_names_it(copy: Path) -> None:
+    (copy / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"remove .*notes\.txt"):
+        load_dataset(copy)
+
+
+def test_another_pin_in_data_dvc_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    (tmp_path / "data.dvc").write_text("outs: [{md5: 0fc76f.dir, path: data}]")
+    with pytest.raises(ValueError, match=r"data\.dvc pins 0fc76f\.dir.*git checkout data\.dvc"):
+        load_dataset()

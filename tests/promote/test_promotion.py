@@ -1,0 +1,192 @@
+"""Promoting and rolling back models that are not trained, in a store of the test's own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import onnx
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from pipeline.core import files
+from pipeline.core.params import PromoteParams, load_params
+from pipeline.data.load import Dataset
+from pipeline.promote import promotion
+from pipeline.promote.roll_back import roll_back
+from pipeline.tracking.registry import logged_model_id
+from pipeline.tracking.store import open_experiment
+from tests.support import empty_store
+
+Promote = Callable[[str], dict[str, Any]]
+
+# MLflow's own, as it is imported
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")
+
+
+def set_min_accuracy(patch: pytest.MonkeyPatch, least: float) -> None:
+    promote = PromoteParams(min_test_accuracy=least, significance_level=0.05)
+    params = load_params().model_copy(update={"promote": promote})
+    patch.setattr(promotion, "load_params", lambda: params)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+    (tmp_path / "store.db").write_bytes(empty_store())
+    store = f"sqlite:///{tmp_path}/store.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setattr(files, "PROJECT", tmp_path)
+    monkeypatch.setattr(files, "LOCKS", tmp_path)
+    yield MlflowClient(store)
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def promote(
+    client: MlflowClient,
+    exported: bytes,
+    small_dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Promote:
+    """Promote the same network, exported with a note that makes it another file."""
+    run_id = client.create_run(
+        open_experiment(client, "mnist-batchnorm"), tags={"weights.sha256": "0" * 64}
+    ).info.run_id
+    monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr(files, "CERTIFICATE", tmp_path / "certificate.json")
+    monkeypatch.setattr(files, "PROMOTION", tmp_path / "promotion.json")
+    monkeypatch.setattr(promotion, "load_dataset", lambda: small_dataset)
+    monkeypatch.setattr(promotion, "record_all", lambda _client: {"batchnorm_mlp": run_id})
+    set_min_accuracy(monkeypatch, 0)
+
+    def promote(note: str) -> dict[str, Any]:
+        model = onnx.load_from_string(exported)
+        model.doc_string = note
+        content = model.SerializeToString(deterministic=True)
+        files.write_atomically(files.model_path("batchnorm_mlp"), content)
+        certificate = {"passed": True, "model.sha256": files.sha256(content)}
+        files.write_json(files.CERTIFICATE, certificate)
+        promotion.promote()
+        return files.read_json(files.PROMOTION, "promote")
+
+    return promote
+
+
+def champion(client: MlflowClient) -> ModelVersion:
+    return client.get_model_version_by_alias("mnist-batchnorm", "champion")
+
+
+def number(client: MlflowClient) -> int:
+    return int(champion(client).version)
+
+
+def registered_file(client: MlflowClient, version: ModelVersion, name: str) -> Path:
+    folder = client.get_logged_model(logged_model_id(version)).artifact_location
+    return Path(folder.removeprefix("file://")) / name
+
+
+def test_every_version_keeps_its_own_certificate(client: MlflowClient, promote: Promote) -> None:
+    for note in ("a", "b"):
+        promote(note)
+    versions = client.search_model_versions("name = 'mnist-batchnorm'")
+    assert len(versions) == 2
+    for version in versions:
+        path = registered_file(client, version, "certificate.json")
+        assert files.sha256(path) == version.tags["certificate.sha256"]
+        assert files.read_json(path, "certify")["model.sha256"] == version.tags["model.sha256"]
+
+
+def test_the_same_model_is_registered_and_judged_once(
+    client: MlflowClient, promote: Promote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = promote("a")
+    monkeypatch.setattr(promotion, "promote_again", None)  # so that calling it fails
+    assert promote("a") == first
+    assert len(client.search_model_versions("name = 'mnist-batchnorm'")) == 1
+
+
+def test_another_models_certificate_is_an_error(promote: Promote) -> None:
+    promote("a")
+    files.write_json(files.CERTIFICATE, {"passed": True, "model.sha256": "0" * 64})
+    with pytest.raises(ValueError, match="is another model's: run `dvc repro certify`"):
+        promotion.promote()
+
+
+def test_rolling_back_ends_at_the_first_champion(
+    client: MlflowClient, promote: Promote, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for note in ("a", "b", "a"):  # there and back: versions 1 and 2 replaced each other
+        promote(note)
+    assert number(client) == 1
+    capsys.readouterr()
+    roll_back()
+    assert capsys.readouterr().out == (
+        "version 2 is the champion again; the model of version 1 stays blocked until its tag "
+        "rolled.back is removed in MLflow\n"
+    )
+    with pytest.raises(ValueError, match="no champion before this one"):
+        roll_back()
+    assert number(client) == 2
+    assert "rolled.back" not in champion(client).tags
+
+
+def test_without_a_champion_there_is_nothing_to_roll_back(client: MlflowClient) -> None:
+    with pytest.raises(ValueError, match="there is no champion to roll back"):
+        roll_back()
+
+
+def test_a_version_that_is_gone_is_not_rolled_back_to_and_nothing_is_blocked(
+    client: MlflowClient, promote: Promote
+) -> None:
+    for note in ("a", "b"):
+        promote(note)
+    client.delete_model_version("mnist-batchnorm", "1")
+    with pytest.raises(ValueError, match="no champion before this one"):
+        roll_back()
+    assert "rolled.back" not in champion(client).tags
+
+
+def test_a_model_that_was_rolled_back_stays_blocked_under_another_number(
+    client: MlflowClient, promote: Promote
+) -> None:
+    for note in ("a", "b"):
+        promote(note)
+    registered = registered_file(client, champion(client), "model.onnx")
+    roll_back()
+    registered.unlink()  # so that it is registered again
+    found = promote("b")
+    assert (found["version"], found["alias"]) == (3, "challenger")
+    assert found["reason"].startswith("it was rolled back")
+    assert number(client) == 1
+
+
+def test_a_model_whose_registered_file_is_lost_is_registered_again(
+    client: MlflowClient, promote: Promote
+) -> None:
+    promote("a")
+    registered_file(client, champion(client), "model.onnx").unlink()
+    assert promote("a")["version"] == 2
+    assert number(client) == 2
+
+
+def test_a_champion_with_other_bytes_than_were_registered_is_an_error(
+    client: MlflowClient, promote: Promote
+) -> None:
+    promote("a")
+    path = registered_file(client, champion(client), "model.onnx")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="version 1, the champion, has lost its file or holds oth"):
+        promote("b")
+    assert number(client) == 1
+
+
+def test_a_challenger_that_becomes_the_champion_is_no_challenger_any_more(
+    client: MlflowClient, promote: Promote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_min_accuracy(monkeypatch, 1)
+    assert promote("a")["alias"] == "challenger"
+    set_min_accuracy(monkeypatch, 0)
+    assert promote("a")["alias"] == "champion"
+    assert list(client.get_registered_model("mnist-batchnorm").aliases) == ["champion"]

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from pipeline.data.load import Dataset
+from serve.engine import Engine
+
+MODEL = "/v2/models/batchnorm_mlp"
+
+
+def infer(client: httpx.Client, images: np.ndarray, path: str = f"{MODEL}/infer") -> httpx.Response:
+    tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
+    return client.post(path, json={"inputs": [tensor | {"data": images.tolist()}]})
+
+
+def test_a_response_has_the_engines_outputs(
+    server: httpx.Client, model: Path, small_dataset: Dataset
+) -> None:
+    images = small_dataset.test_images[:3]
+    response = infer(server, images)
+    assert response.status_code == 200
+    tensors = Engine(model).infer(images)
+    for output in response.json()["outputs"]:
+        values = np.array(output["data"], np.float32).reshape(output["shape"])
+        assert np.array_equal(values, tensors[output["name"]])
+
+
+def test_server_and_model_describe_themselves(server: httpx.Client, model: Path) -> None:
+    assert server.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    metadata = server.get(MODEL).json()
+    assert metadata["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
+    assert [output["name"] for output in metadata["outputs"]] == ["logits", "probabilities"]
+    assert metadata["versions"] == [Engine(model).version]
+    assert server.get(f"{MODEL}/versions/{metadata['versions'][0]}").json() == metadata
+
+
+def test_the_health_routes_report_live_and_ready(server: httpx.Client, model: Path) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        assert server.get(path).json() == {"live": True, "ready": True}
+    for path in (f"{MODEL}/ready", f"{MODEL}/versions/{Engine(model).version}/ready"):
+        assert server.get(path).json() == {"name": "batchnorm_mlp", "ready": True}
+
+
+def test_an_error_is_one_sentence_of_json(server: httpx.Client) -> None:
+    for method, path, status in [
+        ("GET", "/nothing", 404),
+        ("GET", "/page/../app.py", 404),
+        ("GET", "/v2/models/resnet", 404),
+        ("GET", f"{MODEL}/versions/1", 404),
+        ("POST", "/v2/models/resnet/infer", 404),
+        ("POST", f"{MODEL}/versions/1/infer", 404),
+        ("GET", f"{MODEL}/infer", 405),
+        ("POST", f"{MODEL}/infer", 400),
+    ]:
+        response = server.request(method, path)
+        assert response.status_code == status, path
+        assert list(response.json()) == ["error"]
+        assert "Traceback" not in response.text
+
+
+def test_metrics_count_requests_images_and_classes(
+    server: httpx.Client, small_dataset: Dataset
+) -> None:
+    infer(server, small_dataset.test_images[:256])
+    infer(server, small_dataset.test_images[:1], path="/v2/models/resnet/infer")
+    text = server.get("/metrics").text
+    assert 'inference_latency_seconds_count{status="200"} 1.0' in text
+    assert 'inference_latency_seconds_count{status="404"} 1.0' in text
+    assert "inference_batch_images_sum 256.0" in text
+    assert "inference_drift_score 0." in text
+    predictions = [line for line in text.splitlines() if line.startswith("inference_predictions_")]
+    assert sum(float(line.split()[1]) for line in predictions if "_total" in line) == 256
+
+
+def test_the_openapi_document_has_every_route(server: httpx.Client) -> None:
+    paths = server.get("/openapi.json").json()["paths"]
+    assert {f"{MODEL.replace('batchnorm_mlp', '{name}')}/infer", "/v2", "/metrics"} <= set(paths)
+
+
+@pytest.mark.parametrize("path", ["/", "/style.css", "/page.js"])
+def test_the_page_is_served(server: httpx.Client, path: str) -> None:
+    assert server.get(path).status_code == 200

@@ -1,0 +1,91 @@
+"""Third-party clients, unmodified, against the real server."""
+
+import asyncio
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http
+import tritonclient.http.aio
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from tritonclient.http import InferRequestedOutput
+
+from pipeline.data.load import Dataset
+
+NAME = "batchnorm_mlp"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised inside the clients
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def address(server: httpx.Client) -> str:
+    return str(server.base_url).removeprefix("http://").rstrip("/")
+
+
+def expected(server: httpx.Client, images: np.ndarray) -> np.ndarray:
+    """The server's logits as JSON."""
+    tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
+    body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
+    response = server.post(f"/v2/models/{NAME}/infer", json=body).json()
+    return np.array(response["outputs"][0]["data"], np.float32).reshape(-1, 10)
+
+
+@pytest.mark.parametrize("raw_in", [True, False])
+@pytest.mark.parametrize("raw_out", [True, False])
+def test_tritonclient(
+    server: httpx.Client, small_dataset: Dataset, raw_in: bool, raw_out: bool
+) -> None:
+    images = small_dataset.test_images[:5]
+    with tritonclient.http.InferenceServerClient(address(server)) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready(NAME)
+        assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+        version = client.get_model_metadata(NAME)["versions"][0]
+        assert client.is_model_ready(NAME, version)
+        tensor = tritonclient.http.InferInput("images", images.shape, "UINT8")
+        tensor.set_data_from_numpy(images, binary_data=raw_in)
+        outputs = [InferRequestedOutput(name, binary_data=raw_out) for name in ("logits",)]
+        result = client.infer(NAME, [tensor], version, outputs=outputs, request_id="7")
+        assert result.get_response()["id"] == "7"
+        assert np.array_equal(result.as_numpy("logits"), expected(server, images))
+        assert result.as_numpy("probabilities") is None
+        both = client.infer(NAME, [tensor])
+        assert np.allclose(both.as_numpy("probabilities").sum(axis=1), 1, atol=1e-6)
+        with pytest.raises(tritonclient.http.InferenceServerException, match="no model 'resnet'"):
+            client.infer("resnet", [tensor])
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_tritonclient_asyncio(server: httpx.Client, small_dataset: Dataset, raw: bool) -> None:
+    images = small_dataset.test_images[:5]
+
+    async def infer() -> np.ndarray:
+        async with tritonclient.http.aio.InferenceServerClient(address(server)) as client:
+            assert await client.is_server_ready()
+            tensor = tritonclient.http.InferInput("images", images.shape, "UINT8")
+            tensor.set_data_from_numpy(images, binary_data=raw)
+            outputs = [InferRequestedOutput("logits", binary_data=raw)]
+            return (await client.infer(NAME, [tensor], outputs=outputs)).as_numpy("logits")
+
+    assert np.array_equal(asyncio.run(infer()), expected(server, images))
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_kserve_client(server: httpx.Client, small_dataset: Dataset, raw: bool) -> None:
+    images = small_dataset.test_images[:5]
+
+    async def infer() -> np.ndarray:
+        client = InferenceRESTClient(RESTConfig(protocol="v2", retries=1))
+        base = str(server.base_url).rstrip("/")
+        assert await client.is_server_live(base)
+        assert await client.is_server_ready(base)
+        assert await client.is_model_ready(base, NAME)
+        tensor = InferInput("images", list(images.shape), "UINT8")
+        tensor.set_data_from_numpy(images, binary_data=raw)
+        response = await client.infer(base, InferRequest(NAME, [tensor]), model_name=NAME)
+        await client.close()
+        return response.outputs[0].as_numpy()
+
+    assert np.array_equal(asyncio.run(infer()).reshape(-1, 10), expected(server, images))

@@ -1,0 +1,101 @@
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from pipeline.data.load import Dataset
+from serve.batching import Batcher
+from serve.drift import WINDOW, DriftWindow, drift_score
+from serve.engine import Engine
+
+
+def window(mean: float = 0.0, std: float = 1.0) -> DriftWindow:
+    """A window over five units of this mean and standard deviation over the training images."""
+    statistics = {"unit_mean": json.dumps([mean] * 5), "unit_std": json.dumps([std] * 5)}
+    return DriftWindow({"drift_tensor": "units"} | statistics)
+
+
+def test_the_score_is_the_mean_kullback_leibler_divergence() -> None:
+    mean, std = torch.tensor([0.0, 0.5, -1.0]), torch.tensor([1.0, 2.0, 0.3])
+    expected = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).mean()
+    assert drift_score(mean.numpy(), std.numpy() ** 2) == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_units_as_in_training_score_near_zero_and_others_higher() -> None:
+    units = np.random.default_rng(0).normal(3, 2, (WINDOW, 5)).astype(np.float32)
+    quiet, loud = window(3, 2), window(3, 1)
+    assert quiet.add(units)
+    assert loud.add(units)
+    assert quiet.score < 0.01
+    assert loud.score > 0.5
+
+
+def test_a_score_covers_one_full_window_whatever_the_batch_size() -> None:
+    units = np.random.default_rng(0).normal(1, 1, (2 * WINDOW, 5)).astype(np.float32)
+    by_one, at_once = window(), window()
+    filled = [by_one.add(units[i : i + 1]) for i in range(WINDOW)]
+    assert filled == [False] * (WINDOW - 1) + [True]
+    at_once.add(units[:WINDOW])
+    assert by_one.score == pytest.approx(at_once.score, rel=1e-6)
+    assert not by_one.add(units[:1])  # a new window has started
+
+
+def test_constant_units_have_a_finite_score() -> None:
+    constant = window()
+    assert constant.add(np.zeros((WINDOW, 5), np.float32))
+    assert np.isfinite(constant.score)
+    assert constant.score > 1
+
+
+def exposition(model: Path, images: np.ndarray) -> str:
+    """The metrics after two requests for the images."""
+
+    async def infer() -> str:
+        batcher = Batcher(Engine(model))
+        for _ in range(2):
+            await batcher.infer(images, 0.0)
+        return batcher.metrics.exposition().decode()
+
+    return asyncio.run(infer())
+
+
+def test_the_engine_returns_the_tensor_that_the_model_names(
+    model: Path, small_dataset: Dataset
+) -> None:
+    engine = Engine(model)
+    assert engine.drift_tensor
+    assert engine.infer(small_dataset.test_images[:5])[engine.drift_tensor].shape == (5, 128)
+
+
+def test_images_as_in_training_have_a_low_drift_score(
+    model: Path, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = [
+        float(exposition(model, images).split("\ninference_drift_score ")[1].split()[0])
+        for images in (
+            small_dataset.train_images[:WINDOW],
+            255 - small_dataset.train_images[:WINDOW],
+        )
+    ]
+    assert scores[0] < 0.1 < scores[1]
+    assert "drift" not in caplog.text
+
+
+def test_a_model_without_training_statistics_is_served_without_drift(
+    model: Path, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = onnx.load(model)
+    metadata = {entry.key: entry.value for entry in plain.metadata_props}
+    for key in ("drift_tensor", "unit_mean", "unit_std"):
+        del metadata[key]
+    onnx.helper.set_model_props(plain, metadata)
+    onnx.save(plain, model)
+    text = exposition(model, small_dataset.test_images[:WINDOW])
+    assert "\ninference_batch_images_sum 512.0\n" in text
+    assert "\ninference_drift_score NaN\n" in text
+    assert caplog.text.count("drift is not") == 1

@@ -1,0 +1,54 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline.core.files import ROOT
+from pipeline.data.load import Dataset
+from serve.engine import Engine
+
+
+def test_the_engine_returns_logits_and_probabilities(model: Path, small_dataset: Dataset) -> None:
+    tensors = Engine(model).infer(small_dataset.test_images[:5])
+    assert tensors["logits"].shape == tensors["probabilities"].shape == (5, 10)
+    assert np.allclose(tensors["probabilities"].sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_version_is_of_the_files_sha256(model: Path) -> None:
+    engine = Engine(model)
+    assert engine.name == "batchnorm_mlp"
+    assert engine.version == hashlib.sha256(model.read_bytes()).hexdigest()[:12]
+
+
+def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="run `dvc repro export`"):
+        Engine(tmp_path / "model.onnx")
+
+
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match="not a usable ONNX model"):
+        Engine(tmp_path / "model.onnx")
+
+
+def test_a_model_with_another_input_is_refused(model: Path) -> None:
+    other = onnx.load(model)
+    other.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+    onnx.save(other, model)
+    with pytest.raises(ValueError, match=r"images uint8 \[-1, 28, 28\]"):
+        Engine(model)
+
+
+def test_serving_imports_neither_torch_nor_mlflow(model: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import serve.__main__;"
+        "from serve.app import App; from serve.engine import Engine;"
+        "App(lambda: Engine(Path(sys.argv[1])));"
+        "sys.exit(str({'torch', 'mlflow', 'pipeline', 'models'} & set(sys.modules) or 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model], cwd=ROOT, capture_output=True)
+    assert done.stderr.strip() == b"0"

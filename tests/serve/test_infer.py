@@ -1,0 +1,103 @@
+import asyncio
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve import infer
+from serve.batching import Batcher
+from serve.engine import Engine
+from serve.reader import MAX_BODY_BYTES, Headers, Message, Reader
+
+BODY = json.dumps(
+    {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 28, 28], "data": [0] * 784}]}
+).encode()
+
+
+def infer_pieces(
+    batcher: Batcher,
+    pieces: Iterable[bytes | None],
+    headers: Headers | None = None,
+    timeout_s: float = 10,
+) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
+    """Send a body in pieces, of which None never arrives; return status, headers and JSON."""
+    waiting = list(pieces)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        piece = waiting.pop(0)
+        if piece is None:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    path = infer.PATH.fullmatch("/v2/models/batchnorm_mlp/infer")
+    assert path
+
+    async def respond() -> None:
+        reader = Reader(timeout_s)
+        scope = {"headers": headers or []}
+        answering = asyncio.create_task(infer.respond(batcher, reader, path, scope, receive, send))
+        while not answering.done():
+            await asyncio.sleep(0.01)
+            reader.cancel_slow()
+
+    asyncio.run(respond())
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+
+
+@pytest.fixture
+def batcher(model: Path) -> Batcher:
+    return Batcher(Engine(model))
+
+
+def test_a_body_in_pieces_is_one_body(batcher: Batcher) -> None:
+    status, _, response = infer_pieces(batcher, [BODY[:100], BODY[100:], b""])
+    assert status == 200
+    assert response["model_version"] == batcher.engine.version
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_a_body_over_the_limit_is_413(batcher: Batcher, pieces: int) -> None:
+    piece = b" " * (MAX_BODY_BYTES // pieces + 1)
+    status, _, response = infer_pieces(batcher, [piece] * pieces + [b""])
+    assert status == 413
+    assert "4194304 bytes" in response["error"]
+
+
+@pytest.mark.parametrize("pieces", [[None], [BODY[:100], None]])
+def test_a_body_that_does_not_arrive_is_408(batcher: Batcher, pieces: list[bytes | None]) -> None:
+    assert infer_pieces(batcher, pieces, timeout_s=0.05)[0] == 408
+
+
+def test_overload_is_503_with_a_time_to_retry_after(model: Path) -> None:
+    status, headers, _ = infer_pieces(Batcher(Engine(model), max_waiting=0), [BODY])
+    assert (status, headers[b"retry-after"]) == (503, b"1")
+
+
+def test_an_internal_failure_is_500_without_a_traceback(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batcher.engine, "infer", lambda _images: 1 / 0)
+    status, _, response = infer_pieces(batcher, [BODY])
+    assert (status, response) == (500, {"error": "internal error, see the log"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"inference-header-content-length", b"many"),
+        (b"inference-header-content-length", b"-1"),
+        (b"inference-header-content-length", b"9" * 30),
+        (b"inference-header-content-length", b"%d" % (len(BODY) + 1)),
+        (b"content-encoding", b"gzip"),
+    ],
+)
+def test_an_invalid_or_unsupported_header_is_400(
+    batcher: Batcher, name: bytes, value: bytes
+) -> None:
+    assert infer_pieces(batcher, [BODY], [(name, value)])[0] == 400

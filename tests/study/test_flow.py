@@ -1,0 +1,115 @@
+"""The study's flow on processes of this machine and on a Dask cluster of two workers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from distributed import LocalCluster
+
+from pipeline.core import files
+from pipeline.core.params import StudyParams, load_params
+from pipeline.study import flow, report
+from pipeline.study.tables import Tables, write_table
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw none: test_report.py shows that the same tables give the same figures."""
+    monkeypatch.setattr(report, "FIGURES", {})
+
+
+def write_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(files, "STUDY", folder)
+    patch.setattr(files, "VERDICTS", folder / "verdicts.json")
+    patch.setattr(files, "STUDY_PROVENANCE", folder.with_name("provenance.json"))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): files.sha256(path) for path in written}
+
+
+def run(folder: Path, params: StudyParams, patch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Run the flow; return the digest of every file that it writes, but for its provenance."""
+    write_below(folder, patch)
+    whole = load_params().model_copy(update={"study": params})
+    patch.setattr(flow, "load_params", lambda: whole)
+    study = flow.study.with_options(task_runner=flow.task_runner())
+    state = study(return_state=True)
+    assert state.is_completed(), state.message
+    return digests(folder)
+
+
+@pytest.fixture
+def expected(
+    study_tables: Tables, study_params: StudyParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """The digests of what this very process has measured, one experiment after the other."""
+    write_below(tmp_path / "expected", monkeypatch)
+    for name, table in study_tables.items():
+        write_table(name, table)
+    report.write_report(study_params)
+    return digests(tmp_path / "expected")
+
+
+def test_a_dask_cluster_of_two_workers_gives_the_same_bytes_as_one_process(
+    expected: dict[str, str],
+    study_params: StudyParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert {"report.md", "verdicts.json", "tables/overfitting.csv"} < set(expected)
+    # One thread per worker: tasks seed PyTorch's global generator.
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster:
+        monkeypatch.setenv("STUDY_DASK_SCHEDULER", cluster.scheduler_address)
+        assert run(tmp_path / "dask", study_params, monkeypatch) == expected
+
+
+def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
+    expected: dict[str, str],
+    study_params: StudyParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("STUDY_DASK_SCHEDULER", raising=False)
+    some = ("speed", "scale", "activations")  # the others take most of the time
+    monkeypatch.setattr(flow, "EXPERIMENTS", {name: flow.EXPERIMENTS[name] for name in some})
+    monkeypatch.setattr(flow, "write_report", lambda _params: None)  # which takes every table
+    found = run(tmp_path / "processes", study_params, monkeypatch)
+    assert set(found) == {f"tables/{name}.csv" for name in (*some, "histograms")}
+    assert found.items() < expected.items()
+
+
+def test_a_failing_task_ends_the_flow_with_its_reason(
+    study_params: StudyParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STUDY_DASK_SCHEDULER", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    params = study_params.model_copy(update={"device": "cuda"})
+    with pytest.raises(AssertionError, match=r"study\.device is 'cuda'"):
+        run(tmp_path, params, monkeypatch)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_flow_leaves_no_worker_behind() -> None:
+    script = """if __name__ == "__main__":
+        from pipeline.study.flow import *
+        from concurrent.futures import ProcessPoolExecutor
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, spawn, initializer=end_with_parent)
+        print(pool.submit(os.getpid).result(), flush=True)
+        threading.Event().wait()
+    """
+    command = [sys.executable, "-c", script]
+    flow_process = subprocess.Popen(command, cwd=files.ROOT, stdout=subprocess.PIPE, text=True)
+    assert flow_process.stdout
+    worker = psutil.Process(int(flow_process.stdout.readline()))
+    assert worker.is_running()
+    flow_process.kill()
+    flow_process.communicate()
+    worker.wait(timeout=10)

@@ -1,0 +1,80 @@
+"""What several test modules share that is not a fixture."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ruamel.yaml import YAML
+from torch import Tensor, nn
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Stranger(nn.Module):
+    """A network that no module of the pipeline knows: LayerNorm, GELU and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(784, 64)
+        self.norm = nn.LayerNorm(64)
+        self.dropout = nn.Dropout(0.2)
+        self.fc2 = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, 10) float32 for images (B, 28, 28) float32."""
+        x = nn.functional.gelu(self.norm(self.fc1(images.flatten(1))))  # (B, 64)
+        return self.fc2(self.dropout(x))
+
+
+@cache
+def empty_store() -> bytes:
+    """Return the content of a new MLflow store in SQLite, whose migrations take seconds."""
+    from mlflow import MlflowClient  # takes seconds to import, which few tests need
+
+    with TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        return (Path(folder) / "mlflow.db").read_bytes()
+
+
+def set_param(project: Path, name: str, value: object) -> None:
+    """Set a parameter, "section.name", in the params.yaml of a copy of the project."""
+    yaml, path = YAML(), project / "params.yaml"
+    params = yaml.load(path)
+    section, key = name.split(".")
+    params[section][key] = value
+    yaml.dump(params, path)
+
+
+def start(project: Path, command: str) -> subprocess.Popen[str]:
+    """Start a command in a session of its own, without MLflow's settings."""
+    return subprocess.Popen(
+        command.split(),
+        cwd=project,
+        env={name: value for name, value in os.environ.items() if "MLFLOW" not in name},
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], moment: str) -> str:
+    """Return the process's output up to the line that has the text."""
+    output = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        output += line
+        if moment in line:
+            return output
+    raise AssertionError(f"no {moment!r} in:\n{output}")

@@ -1,0 +1,310 @@
+"""Tracing an answer back to its data, promoting and rolling back, in a copy of the project."""
+
+import json
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from models import NETWORKS
+from pipeline.core.files import sha256
+from pipeline.data.dataset import DIGESTS, RAW
+from tests.support import Run, free_port, set_param
+
+MODEL = "artifacts/batchnorm_mlp/model.onnx"
+CHAMPION = "models:/mnist-batchnorm@champion"
+BEFORE_DATA = [
+    "answer",
+    "model",
+    "version",
+    "certificate",
+    "weights",
+    "run",
+    "parameters",
+    "commit",
+    "data",
+]
+
+
+@contextmanager
+def running(command: str, project: Path, path: str) -> Iterator[httpx.Client]:
+    """Run a server in the copy of the project until it answers at a path; {port} is a free one."""
+    port = free_port()
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{project}/mlflow.db"}
+    server = subprocess.Popen(
+        shlex.split(command.format(port=port)),
+        cwd=project,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        try:
+            for _ in range(600):
+                try:
+                    client.get(path).raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    assert server.poll() is None, f"{command} stopped"
+                    time.sleep(0.1)
+            yield client
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def answer(run: Run, project: Path) -> str:
+    """The answer to docs/seven.json, from a model that was trained, promoted and served here."""
+    run("dvc repro promote && git add dvc.lock && git commit -q -m first")
+    with running(f"{sys.executable} -m serve --port {{port}}", project, "/v2") as client:
+        request = (project / "docs/seven.json").read_bytes()
+        response = client.post("/v2/models/batchnorm_mlp/infer", content=request)
+        whole = trace(run, str(client.base_url))
+    names = [*BEFORE_DATA, *DIGESTS]
+    assert [(link["name"], link["state"]) for link in whole["links"]] == [(n, "ok") for n in names]
+    (project / "answer.json").write_bytes(response.content)
+    return "answer.json --request docs/seven.json"
+
+
+def trace(run: Run, what: str, status: int = 0, store: str = "") -> dict[str, Any]:
+    """Return what `python -m pipeline.trace --json` prints to stdout."""
+    command = f"python -m pipeline.trace {what} --json 2>/dev/null"
+    output = run(f"MLFLOW_TRACKING_URI={store} {command}", status).stdout
+    return json.loads(output)
+
+
+def gaps(run: Run, what: str) -> list[str]:
+    links = trace(run, what, status=1)["links"]
+    return [link["name"] for link in links if link["state"] in ("broken", "missing")]
+
+
+def client_of(project: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
+def runs(project: Path) -> list[MlflowRun]:
+    return client_of(project).search_runs(["1"], order_by=["start_time"])
+
+
+def champion(project: Path) -> str:
+    """Return the SHA-256 of the champion's file in the registry."""
+    version = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
+    folder = client_of(project).get_logged_model(version.source.removeprefix("models:/"))
+    path = Path(folder.artifact_location.removeprefix("file://")) / "model.onnx"
+    assert version.tags["model.sha256"] == sha256(path)
+    return sha256(path)
+
+
+@contextmanager
+def changed(path: Path, position: int) -> Iterator[None]:
+    """Change one byte of a file for the duration of the block."""
+    whole = path.read_bytes()
+    part = bytearray(whole)
+    part[position] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(part)
+    try:
+        yield
+    finally:
+        path.write_bytes(whole)
+
+
+@contextmanager
+def changed_in_store(project: Path, table: str, key: str, value: str) -> Iterator[None]:
+    """Change a value in MLflow's store, wherever it occurs, for the duration of the block."""
+    database = sqlite3.connect(project / "mlflow.db")
+    select = f"SELECT value FROM {table} WHERE key = ?"  # noqa: S608
+    update = f"UPDATE {table} SET value = ? WHERE key = ?"  # noqa: S608
+    (whole,) = database.execute(select, [key]).fetchone()
+    with database:
+        database.execute(update, [value, key])
+    try:
+        yield
+    finally:
+        with database:
+            database.execute(update, [whole, key])
+        database.close()
+
+
+def test_the_chain_is_whole_from_every_end(run: Run, project: Path, answer: str) -> None:
+    by_name = {one.info.run_name: one.info.run_id for one in runs(project)}
+    for what in (answer, MODEL, "champion", by_name["batchnorm_mlp"], by_name["simple_mlp"]):
+        chain = trace(run, what)
+        assert chain["whole"]
+        assert {link["state"] for link in chain["links"]} == {"ok"}
+    output = run("python -m pipeline.trace champion").stdout
+    assert "the chain is whole" in output
+    head = subprocess.check_output(["git", "rev-parse", "HEAD^"], cwd=project, text=True).strip()
+    assert f"{head}, clean: project" in output
+
+
+def test_an_answer_without_its_request_is_unchecked(run: Run) -> None:
+    (first, *_) = trace(run, "answer.json")["links"]
+    assert (first["name"], first["state"]) == ("answer", "unchecked")
+
+
+def test_a_changed_version_in_the_answer_breaks_the_answer(
+    run: Run, project: Path, answer: str
+) -> None:
+    position = (project / "answer.json").read_text().index('"model_version":"') + 20
+    with changed(project / "answer.json", position):
+        assert gaps(run, answer) == ["answer"]
+
+
+def test_a_changed_digit_of_the_answer_breaks_the_answer(
+    run: Run, project: Path, answer: str
+) -> None:
+    position = (project / "answer.json").read_text().index('"data":[') + 12
+    with changed(project / "answer.json", position):
+        assert gaps(run, answer) == ["answer"]
+
+
+@pytest.mark.parametrize(
+    ("file", "what", "link"),
+    [
+        (MODEL, MODEL, "model"),
+        ("artifacts/certificate.json", "champion", "certificate"),
+        ("artifacts/batchnorm_mlp/weights.safetensors", "champion", "weights"),
+        *((f"data/{RAW}/{name}", "champion", name) for name in DIGESTS),
+    ],
+)
+def test_a_changed_byte_of_a_file_breaks_its_link(
+    run: Run, project: Path, file: str, what: str, link: str
+) -> None:
+    with changed(project / file, 1000):
+        assert gaps(run, what) == [link]
+
+
+def test_a_changed_byte_of_the_registrys_file_breaks_the_version(run: Run, project: Path) -> None:
+    (path,) = (project / "mlartifacts").rglob("model.onnx")
+    with changed(path, 1000):
+        assert gaps(run, MODEL) == ["version"]
+        assert gaps(run, "champion") == ["model", "version"]
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "link"),
+    [
+        ("params", "lr", "0.02", "parameters"),
+        ("tags", "git.commit", "0" * 40, "commit"),
+        ("tags", "git.dirty", "true", "commit"),
+        ("tags", "data.md5", "126198369362df7c54984cf13f63be97.dir", "data"),
+        ("model_version_tags", "git.commit", "0" * 40, "commit"),
+    ],
+)
+def test_a_changed_value_in_mlflow_breaks_its_link(
+    run: Run, project: Path, table: str, key: str, value: str, link: str
+) -> None:
+    with changed_in_store(project, table, key, value):
+        assert gaps(run, "champion") == [link]
+
+
+def test_a_commit_with_other_parameters_breaks_the_commit(run: Run, project: Path) -> None:
+    set_param(project, "train.seed", 1)
+    run("git commit -q -a -m 'another seed'")
+    other = run("git rev-parse HEAD").stdout.strip()
+    run("git reset -q --hard HEAD^")
+    with changed_in_store(project, "tags", "git.commit", other):
+        assert gaps(run, "champion") == ["commit"]
+
+
+def test_a_run_that_was_deleted_ends_the_chain(run: Run, project: Path) -> None:
+    (run_id,) = (one.info.run_id for one in runs(project) if one.info.run_name == "batchnorm_mlp")
+    client_of(project).delete_run(run_id)
+    assert gaps(run, "champion") == ["run"]
+    client_of(project).restore_run(run_id)
+
+
+def test_an_unknown_start_is_an_error_that_lists_what_is_allowed(run: Run) -> None:
+    output = run("python -m pipeline.trace nonsense", status=1).stdout
+    assert "WHAT must be a model file" in output
+    assert "Traceback" not in output
+
+
+def test_mlflow_loads_and_serves_the_champion(project: Path) -> None:
+    images = np.zeros((2, 28, 28), int).tolist()
+    serve = f"mlflow models serve -m {CHAMPION} --env-manager local --port {{port}}"
+    with running(serve, project, "/ping") as client:
+        response = client.post("/invocations", json={"inputs": {"images": images}}).json()
+    assert np.shape(response["predictions"]["logits"]) == (2, 10)
+    version = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
+    assert "Version 1 was judged champion" in version.description
+
+
+def test_our_server_serves_the_champion(project: Path) -> None:
+    with running(f"python -m serve --model {CHAMPION} --port {{port}}", project, "/v2") as client:
+        versions = client.get("/v2/models/batchnorm_mlp").json()["versions"]
+    assert versions == [champion(project)[:12]]
+
+
+def test_a_second_repro_judges_nothing_again(run: Run, project: Path) -> None:
+    before = (project / "artifacts/promotion.json").read_bytes()
+    output = run("dvc repro promote").stdout
+    assert "Running stage 'promote'" in output
+    assert (project / "artifacts/promotion.json").read_bytes() == before
+    assert run("git status --porcelain dvc.lock").stdout == ""
+
+
+def test_an_empty_store_gets_the_runs_from_the_files(run: Run, project: Path) -> None:
+    tags = {one.info.run_name: one.data.tags for one in runs(project)}
+    store = f"sqlite:///{project}/other.db"
+    output = run(f"MLFLOW_TRACKING_URI={store} dvc repro promote").stdout
+    assert output.count("Running stage") == 1
+    assert trace(run, "champion", store=store)["whole"]
+    again = MlflowClient(store).search_runs(["1"])
+    assert len(again) == 2
+    for one in again:
+        assert one.data.tags["restored.from.files"] == "true"
+        assert one.data.tags["git.commit"] == tags[one.info.run_name]["git.commit"]
+
+
+def test_going_back_to_an_earlier_commit_trains_nothing_and_keeps_the_better_champion(
+    run: Run, project: Path
+) -> None:
+    def promoted() -> tuple[int, str, bool]:
+        promotion = json.loads((project / "artifacts/promotion.json").read_text())
+        is_champion = champion(project) == sha256(project / MODEL)
+        return promotion["version"], promotion["alias"], is_champion
+
+    run("dvc repro promote")
+    assert promoted() == (1, "champion", True)
+    set_param(project, "train.lr", 0.05)
+    run("git commit -q -a -m faster && dvc repro promote")
+    assert promoted() == (2, "champion", True)  # an epoch at 0.05 learns more
+    run("git add dvc.lock && git commit -q -m second && git checkout -q HEAD~2")
+    output = run("dvc repro promote").stdout
+    assert "Running stage 'train'" not in output
+    assert promoted() == (1, "challenger", False)
+    assert "it is worse than the champion: " in output
+
+    assert sorted(one.info.run_name for one in runs(project)) == sorted([*NETWORKS, *NETWORKS])
+    assert all("restored.from.files" not in one.data.tags for one in runs(project))
+    for one in runs(project):
+        assert trace(run, one.info.run_id)["whole"]
+    assert trace(run, MODEL)["whole"]
+    assert trace(run, "champion")["whole"]
+
+
+def test_rolling_back_gives_the_alias_back_and_blocks_the_version(run: Run, project: Path) -> None:
+    output = run("python -m pipeline.promote --roll-back").stdout
+    assert "version 1 is the champion again" in output
+    assert champion(project) == sha256(project / MODEL)
+    run("git checkout -q main && dvc repro promote")
+    assert champion(project) != sha256(project / MODEL)
+    promotion = json.loads((project / "artifacts/promotion.json").read_text())
+    assert (promotion["version"], promotion["alias"]) == (2, "challenger")
+    assert promotion["reason"].startswith("it was rolled back")
+    assert "there is no champion before" in run("python -m pipeline.promote --roll-back", 1).stdout

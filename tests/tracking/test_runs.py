@@ -1,0 +1,168 @@
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from models import NETWORKS
+from pipeline.core import files
+from pipeline.core.history import Epoch, write_history
+from pipeline.core.provenance import Provenance, params_sha256
+from pipeline.tracking.runs import find_runs, record, study, training
+from pipeline.tracking.store import open_experiment
+from tests.support import empty_store
+
+PROVENANCE = Provenance(
+    started=datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC),
+    commit="0123456789012345678901234567890123456789",
+    dirty=True,
+    data_md5="126198369362df7c54984cf13f63be96.dir",
+    params={"epochs": 2, "batch_size": 64, "lr": 0.01, "seed": 0, "device": "cpu"},
+)
+HISTORY = [Epoch(1, 1.0, 0.5, 0.9, 2.0), Epoch(2, 0.5, 0.25, 0.95, 2.0)]
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """An empty store, and the files of two trainings to record in it."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(files, "PROJECT", tmp_path)
+    monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr(files, "LOSSES_FIGURE", tmp_path / "losses.png")
+    monkeypatch.setattr(files, "PROVENANCE", tmp_path / "provenance.json")
+    files.LOSSES_FIGURE.write_bytes(b"a picture")
+    PROVENANCE.write(files.PROVENANCE)
+    for key in NETWORKS:
+        files.write_atomically(files.weights_path(key), key.encode())
+        write_history(files.history_path(key), HISTORY)
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
+    return MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_run_has_every_epoch_every_parameter_and_the_figure(client: MlflowClient) -> None:
+    run = client.get_run(record(client, training("simple_mlp")))
+    assert run.info.run_name == "simple_mlp"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {
+        "network": "simple_mlp",
+        "epochs": "2",
+        "batch_size": "64",
+        "lr": "0.01",
+        "seed": "0",
+        "device": "cpu",
+    }
+    for name in ("train_loss", "test_loss", "test_accuracy"):
+        metrics = client.get_metric_history(run.info.run_id, name)
+        assert [(m.step, m.value) for m in metrics] == [
+            (row.epoch, getattr(row, name)) for row in HISTORY
+        ]
+    assert metrics[1].timestamp - metrics[0].timestamp == 2000
+    assert metrics[0].timestamp - run.info.start_time == 2000
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["losses.png"]
+
+
+def test_a_run_is_tagged_with_its_data_code_and_weights(client: MlflowClient) -> None:
+    tags = client.get_run(record(client, training("simple_mlp"))).data.tags
+    assert tags["data.md5"] == "126198369362df7c54984cf13f63be96.dir"
+    assert tags["mlflow.source.git.commit"] == tags["git.commit"] == PROVENANCE.commit
+    assert tags["git.dirty"] == "true"
+    assert tags["params.sha256"] == params_sha256(PROVENANCE.params)
+    assert tags["weights.sha256"] == hashlib.sha256(b"simple_mlp").hexdigest()
+
+
+@pytest.mark.parametrize(("stage", "restored"), [("train", False), ("promote", True), ("", True)])
+def test_a_run_that_is_not_recorded_by_its_stage_is_tagged_as_restored(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, stage: str, restored: bool
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", stage)
+    tags = client.get_run(record(client, training("simple_mlp"))).data.tags
+    assert ("restored.from.files" in tags) == restored
+    assert tags["git.commit"] == PROVENANCE.commit
+
+
+def test_all_networks_share_one_experiment(client: MlflowClient) -> None:
+    runs = [client.get_run(record(client, training(key))) for key in NETWORKS]
+    assert {client.get_experiment(run.info.experiment_id).name for run in runs} == {
+        "mnist-batchnorm"
+    }
+
+
+def test_the_same_weights_are_the_same_run(client: MlflowClient) -> None:
+    first = record(client, training("simple_mlp"))
+    assert record(client, training("simple_mlp")) == first
+
+
+def test_the_same_weights_from_other_parameters_are_another_run(client: MlflowClient) -> None:
+    first = record(client, training("simple_mlp"))
+    params = PROVENANCE.params | {"device": "auto"}
+    PROVENANCE.model_copy(update={"params": params}).write(files.PROVENANCE)
+    assert record(client, training("simple_mlp")) != first
+
+
+def test_an_interrupted_recording_is_made_again(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "log_artifact", fail)
+        with pytest.raises(OSError, match="disk full"):
+            record(client, training("simple_mlp"))
+    complete = record(client, training("simple_mlp"))
+    runs = client.search_runs([open_experiment(client, "mnist-batchnorm")])
+    assert [run.info.run_id for run in runs] == [complete]
+
+
+def test_a_run_may_have_more_epochs_than_one_batch_of_metrics(client: MlflowClient) -> None:
+    history = [Epoch(i, 1 / i, 1 / i, 0.9, 0.5) for i in range(1, 602)]
+    write_history(files.history_path("simple_mlp"), history)
+    run_id = record(client, training("simple_mlp"))
+    assert len(client.get_metric_history(run_id, "train_loss")) == 601
+
+
+def test_a_run_is_found_by_its_id_and_by_its_weights(client: MlflowClient) -> None:
+    assert find_runs(client, "0" * 32) == []
+    recorded = {key: record(client, training(key)) for key in NETWORKS}
+    digest = hashlib.sha256(b"simple_mlp").hexdigest()
+    for identity in (digest, recorded["simple_mlp"]):
+        (run,) = find_runs(client, identity)
+        assert run.info.run_id == recorded["simple_mlp"]
+
+
+@pytest.fixture
+def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The files of a study with one verdict."""
+    folder = tmp_path / "study"
+    monkeypatch.setattr(files, "STUDY", folder)
+    monkeypatch.setattr(files, "VERDICTS", folder / "verdicts.json")
+    monkeypatch.setattr(files, "STUDY_PROVENANCE", folder / "provenance.json")
+    verdicts = {"gap": {"verdict": "cannot tell", "mean": 0.5, "low": -1.0, "high": 2.0}}
+    files.write_json(files.VERDICTS, verdicts)
+    PROVENANCE.write(files.STUDY_PROVENANCE)
+    (folder / "report.md").write_text("# What it found")
+    return verdicts
+
+
+@pytest.mark.usefixtures("verdicts")
+def test_the_studys_run_has_every_interval_verdict_and_file(client: MlflowClient) -> None:
+    run = client.get_run(record(client, study()))
+    assert (run.info.run_name, run.info.status) == ("study", "FINISHED")
+    assert run.data.metrics == {"gap.mean": 0.5, "gap.low": -1.0, "gap.high": 2.0}
+    assert run.data.params["gap.verdict"] == "cannot tell"
+    assert run.data.params["seed"] == "0"
+    found = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert found == {"provenance.json", "report.md", "verdicts.json"}
+
+
+def test_the_same_verdicts_are_the_same_run_and_others_another(
+    client: MlflowClient, verdicts: dict[str, Any]
+) -> None:
+    first = record(client, study())
+    assert record(client, study()) == first
+    verdicts["gap"]["mean"] = 0.6
+    files.VERDICTS.write_text(json.dumps(verdicts))
+    assert record(client, study()) != first

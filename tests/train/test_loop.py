@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models import NETWORKS
+from pipeline.core.params import TrainParams
+from pipeline.data.load import Dataset
+from pipeline.data.tensors import scale_pixels, to_tensors
+from pipeline.train.loop import choose_device, evaluate, initial_network, train
+from pipeline.train.step import autograd_step
+from tests.support import Stranger
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_the_same_seed_gives_the_same_bits(
+    key: str, small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    first, second = (initial_network(key, seed=1) for _ in range(2))
+    losses = [[row[:4] for row in train(n, small_dataset, train_params)] for n in (first, second)]
+    assert losses[0] == losses[1]
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+
+
+def test_another_seed_gives_other_weights() -> None:
+    weights = [initial_network("simple_mlp", seed).state_dict()["fc1.weight"] for seed in (0, 1)]
+    assert not torch.equal(*weights)
+
+
+def test_both_mlps_begin_with_the_same_linear_layers() -> None:
+    simple, normed = (
+        initial_network(key, seed=3).state_dict() for key in ("simple_mlp", "batchnorm_mlp")
+    )
+    assert all(torch.equal(tensor, normed[name]) for name, tensor in simple.items())
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_an_epoch_is_a_step_of_autograd_for_each_batch(
+    key: str, small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    ours, theirs = initial_network(key, 0), initial_network(key, 0)
+    params = train_params.model_copy(update={"epochs": 1, "batch_size": 60})  # a last batch of 40
+    (epoch,) = train(ours, small_dataset, params)
+    x, labels, test_x, test_labels = to_tensors(small_dataset, torch.device("cpu"))
+    order = torch.randperm(640, generator=torch.Generator().manual_seed(params.seed))
+    losses = [autograd_step(theirs, x[i], labels[i], params.lr) for i in order.split(60)]
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+    assert epoch.train_loss == torch.stack(losses).double().mean().item()
+    assert (epoch.test_loss, epoch.test_accuracy) == evaluate(theirs, test_x, test_labels)
+
+
+def test_every_image_is_seen_once_per_epoch_with_its_label_in_a_new_order(
+    small_dataset: Dataset, train_params: TrainParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def look(x: Tensor, labels: Tensor) -> Tensor:
+        assert torch.equal(x, pixels[labels])
+        seen.extend(labels.tolist())
+        return torch.zeros(())
+
+    monkeypatch.setattr("pipeline.train.loop.TracedStep", lambda _network, _lr: look)
+    pixels = scale_pixels(small_dataset.train_images)
+    numbered = small_dataset._replace(train_labels=np.arange(640))
+    list(train(initial_network("simple_mlp", 0), numbered, train_params))
+    assert sorted(seen[:640]) == sorted(seen[640:]) == list(range(640))
+    assert seen[:640] != seen[640:]
+
+
+def test_evaluate_gives_the_mean_loss_and_the_accuracy_in_eval_mode() -> None:
+    network, labels = Stranger(), torch.tensor([1, 2, 3])  # with dropout
+    x = torch.randn(3, 28, 28)
+    logits = network.eval()(x)
+    loss, accuracy = evaluate(network.train(), x, labels)
+    assert loss == pytest.approx(-logits.log_softmax(1)[range(3), labels].mean().item())
+    assert accuracy == pytest.approx(np.mean(logits.argmax(1).tolist() == labels.numpy()))
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_every_network_learns(key: str, small_dataset: Dataset, train_params: TrainParams) -> None:
+    params = train_params.model_copy(update={"epochs": 5, "lr": 0.1})
+    *_, last = train(initial_network(key, 0), small_dataset, params)
+    assert last.test_accuracy > 0.9
+
+
+def test_a_network_that_the_pipeline_does_not_know_learns(
+    small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    params = train_params.model_copy(update={"epochs": 5, "lr": 0.1})
+    torch.manual_seed(0)
+    *_, last = train(Stranger(), small_dataset, params)
+    assert last.test_accuracy > 0.9
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(64, 10), (60, 11)])  # 60 leaves a batch of 40
+def test_a_loss_that_is_not_finite_stops_at_its_epoch_and_step(
+    batch_size: int, steps: int, small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    params = train_params.model_copy(update={"lr": 1e30, "batch_size": batch_size})
+    message = rf"the loss is (nan|inf) at epoch 1, step \d+ of {steps}: lower train\.lr"
+    with pytest.raises(FloatingPointError, match=message):
+        list(train(initial_network("simple_mlp", 0), small_dataset, params))
+
+
+def test_weights_that_are_not_finite_stop_the_training(
+    small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    network = initial_network("batchnorm_mlp", 0)
+    network.bn1.running_var.fill_(float("inf"))  # which no training loss shows
+    with pytest.raises(FloatingPointError, match="not finite after epoch 1"):
+        list(train(network, small_dataset, train_params))
+
+
+def test_a_last_batch_of_one_image_is_an_error(
+    small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    params = train_params.model_copy(update={"batch_size": 639})
+    with pytest.raises(ValueError, match=r"train\.batch_size .* got 639"):
+        list(train(initial_network("batchnorm_mlp", 0), small_dataset, params))
+
+
+def test_auto_is_the_gpu_if_there_is_one() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to use")
+@pytest.mark.parametrize("param", ["train.device", "study.device"])
+def test_a_missing_gpu_is_an_error_that_names_the_parameter(param: str) -> None:
+    with pytest.raises(ValueError, match=rf"{param} is 'cuda', but .* use 'auto' or 'cpu'"):
+        choose_device("cuda", param)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and its driver")
+@pytest.mark.parametrize("key", NETWORKS)
+def test_the_gpu_trains_as_the_cpu_does(
+    key: str, small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    on_gpu = train_params.model_copy(update={"device": "cuda"})
+    *_, cpu = train(initial_network(key, 0), small_dataset, train_params)
+    *_, gpu = train(initial_network(key, 0), small_dataset, on_gpu)
+    assert gpu.train_loss == pytest.approx(cpu.train_loss, rel=1e-3)

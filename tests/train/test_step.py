@@ -1,0 +1,146 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from models import NETWORKS
+from pipeline.train.step import TracedStep, aten, autograd_step, simplify
+from tests.support import Stranger
+
+CUDA = pytest.param(
+    "cuda",
+    marks=pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs an NVIDIA GPU and its driver"
+    ),
+)
+BUILDERS = {key: network.build for key, network in NETWORKS.items()} | {"stranger": Stranger}
+
+
+def draw_batches(sizes: list[int], device: str, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Return random images with random labels."""
+    source = torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randn(size, 28, 28, generator=source).to(device, dtype),
+            torch.randint(10, (size,), generator=source).to(device),
+        )
+        for size in sizes
+    ]
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("sizes", [[64] * 20, [64] * 19 + [32]], ids=["even", "smaller last"])
+def test_replayed_steps_are_those_of_autograd_and_sgd(
+    name: str, device: str, sizes: list[int]
+) -> None:
+    ours = BUILDERS[name]().to(device, torch.float64)
+    theirs = copy.deepcopy(ours).train()
+    batches = draw_batches(sizes, device, torch.float64)
+    step = TracedStep(ours, lr=0.1)
+    torch.manual_seed(1)
+    losses = [step(*batch) for batch in batches]
+    torch.manual_seed(1)
+    expected = [autograd_step(theirs, *batch, lr=0.1) for batch in batches]
+    torch.testing.assert_close(losses, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_first_call_traces_and_takes_exactly_one_step(name: str) -> None:
+    ours = BUILDERS[name]().eval()  # the mode that it is in after an evaluation
+    theirs = copy.deepcopy(ours).train()
+    (batch,) = draw_batches([64], "cpu", torch.float32)
+    torch.manual_seed(1)
+    loss, state = TracedStep(ours, lr=0.1)(*batch), torch.get_rng_state()
+    torch.manual_seed(1)
+    expected = autograd_step(theirs, *batch, lr=0.1)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=0)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Linear(nn.Module):
+    """What the networks below have in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+        self.register_buffer("mean", torch.zeros(784))
+
+
+class BranchOnTensor(Linear):
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.fc(images.flatten(1))
+        return logits if images.mean() > 0 else -logits
+
+
+class BranchOnItem(Linear):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(images.flatten(1)) * max(images.mean().item(), 0.5)
+
+
+class AssignBuffer(Linear):
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.flatten(1)
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return self.fc(x - self.mean)
+
+
+class CountCalls(Linear):
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return self.fc(images.flatten(1)) * self.calls
+
+
+def take_a_step(network: nn.Module) -> None:
+    (batch,) = draw_batches([64], "cpu", torch.float32)
+    TracedStep(network, lr=0.1)(*batch)
+
+
+@pytest.mark.parametrize("network", [BranchOnTensor, BranchOnItem])
+def test_a_forward_that_branches_on_values_is_an_error_that_says_so(
+    network: type[nn.Module],
+) -> None:
+    name = network.__name__
+    with pytest.raises(ValueError, match=rf"(?s){name} cannot be traced: .*by the values of tens"):
+        take_a_step(network())
+
+
+@pytest.mark.parametrize("network", [AssignBuffer, CountCalls])
+def test_a_forward_that_tracing_would_freeze_is_an_error(network: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match=rf"{network.__name__} cannot .* differs from autograd"):
+        take_a_step(network())
+
+
+@pytest.mark.parametrize("missing", range(6))
+def test_a_trace_that_lacks_an_update_is_an_error(
+    missing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def simplify_too_far(traced: fx.GraphModule) -> fx.GraphModule:
+        updates = [node for node in traced.graph.nodes if node.target is aten.sub_.Tensor]
+        assert len(updates) == 6
+        traced.graph.erase_node(updates[missing])
+        return simplify(traced)
+
+    monkeypatch.setattr("pipeline.train.step.simplify", simplify_too_far)
+    network = NETWORKS["simple_mlp"].build()
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match=r"SimpleMLP cannot be traced, .* differs from autograd"):
+        take_a_step(network)
+    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_trace_with_another_loss_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def negate_loss(traced: fx.GraphModule) -> fx.GraphModule:
+        (output,) = traced.graph.find_nodes(op="output")
+        with traced.graph.inserting_before(output):
+            output.args = (traced.graph.call_function(aten.neg.default, output.args),)
+        return simplify(traced)
+
+    monkeypatch.setattr("pipeline.train.step.simplify", negate_loss)
+    with pytest.raises(ValueError, match=r"SimpleMLP cannot be traced, .* differs from autograd"):
+        take_a_step(NETWORKS["simple_mlp"].build())

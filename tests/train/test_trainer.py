@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models import NETWORKS
+from pipeline.core import files
+from pipeline.core.history import read_history
+from pipeline.core.params import Params, TrainParams, load_params
+from pipeline.data.load import Dataset
+from pipeline.train import trainer
+from pipeline.train.loop import initial_network, train
+
+
+@pytest.fixture
+def params(
+    small_dataset: Dataset,
+    train_params: TrainParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Params:
+    """The trainer's parameters, with a small data set to train on and an empty folder."""
+    params = load_params().model_copy(update={"train": train_params})
+    monkeypatch.setattr(trainer, "load_params", lambda: params)
+    monkeypatch.setattr(trainer, "load_dataset", lambda: small_dataset)
+    monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
+    monkeypatch.setattr(files, "LOCKS", tmp_path)
+    return params
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_the_trainer_writes_what_train_returns(
+    key: str,
+    params: Params,
+    small_dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer", key])
+    trainer.main()
+    network = initial_network(key, params.train.seed)
+    expected = list(train(network, small_dataset, params.train))
+    assert [row[:4] for row in read_history(files.history_path(key))] == [
+        row[:4] for row in expected
+    ]
+    weights = load_file(files.weights_path(key))
+    torch.testing.assert_close(weights, dict(network.state_dict()), rtol=0, atol=0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{key} epoch 1/2: train loss {expected[0].train_loss:.4f}, test loss ")
+    assert second.startswith(f"{key} epoch 2/2: ")
+
+
+def test_a_training_that_fails_writes_nothing_and_names_the_network(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = params.model_copy(update={"train": params.train.model_copy(update={"lr": 1e30})})
+    monkeypatch.setattr(trainer, "load_params", lambda: broken)
+    monkeypatch.setattr(sys, "argv", ["trainer", "simple_mlp"])
+    with pytest.raises(SystemExit, match=r"error: simple_mlp: the loss is .* lower train\.lr"):
+        trainer.main()
+    assert not files.history_path("simple_mlp").exists()
+    assert not files.weights_path("simple_mlp").exists()
+
+
+def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
+    command = [sys.executable, "-m", "pipeline.train.trainer", "transformer"]
+    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert all(key in done.stderr for key in NETWORKS)
