@@ -1,5 +1,6 @@
 """Bounds how far rounding to float32 can move the deployed network's logits apart."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx import GraphModule
 
+from pipeline.data.dataset import IMAGE_SHAPE
 from pipeline.export.fold import RESHAPES, bias_of, layer
 
 UNIT_ROUNDOFF = 2.0**-24  # of float32
@@ -22,17 +24,21 @@ def linear_layers(folded: GraphModule) -> Layers | None:
     unless the network is a chain of at least two linear layers with ReLU between them."""
     layers: Layers = []
     chain = []
-    for node in folded.graph.nodes:
+    (node,) = folded.graph.find_nodes(op="placeholder")
+    units = math.prod(IMAGE_SHAPE)
+    while len(node.users) == 1 and (node := next(iter(node.users))).op != "output":
         module = layer(folded, node)
         kind = type(module) if module else node.target
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and module.in_features == units:
             layers.append((module.weight.detach().numpy(), bias_of(module).detach().numpy()))
+            units = module.out_features
             chain.append("linear")
         elif kind in RELUS:
             chain.append("relu")
-        elif node.op not in ("placeholder", "output") and kind not in NEUTRAL:
+        elif kind not in NEUTRAL:
             return None
-    return layers if len(layers) > 1 and chain == (["linear", "relu"] * len(layers))[:-1] else None
+    is_chain = node.op == "output" and chain == (["linear", "relu"] * len(layers))[:-1]
+    return layers if is_chain and len(layers) > 1 else None
 
 
 def gaps(logits: np.ndarray, answers: np.ndarray) -> np.ndarray:

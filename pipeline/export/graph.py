@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 
 import onnx
@@ -88,8 +89,10 @@ def drift_metadata(network: nn.Module, model: onnx.ModelProto) -> dict[str, str]
     """
     graph = symbolic_trace(network)
     first = first_layer(graph)
-    norms = [layer(graph, node) for node in first.users]
-    norm = norms[0] if len(norms) == 1 and isinstance(layer(graph, first), nn.Linear) else None
+    linear, norms = layer(graph, first), [layer(graph, node) for node in first.users]
+    if not isinstance(linear, nn.Linear) or linear.in_features != math.prod(IMAGE_SHAPE):
+        return {}
+    norm = norms[0] if len(norms) == 1 else None
     if not isinstance(norm, nn.BatchNorm1d) or not norm.affine:
         return {}
     gemm = next(node for node in model.graph.node if node.op_type == "Gemm")  # of that layer

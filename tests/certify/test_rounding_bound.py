@@ -86,6 +86,35 @@ def test_a_chain_without_relu_between_its_layers_has_no_bound(layers: list[nn.Mo
     assert linear_layers(fold(nn.Sequential(nn.Flatten(), *layers).eval())) is None
 
 
+class Rows(nn.Module):
+    """Two linear layers, of which the first sees one row of an image at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(28, 8), nn.Linear(224, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc2(torch.relu(self.fc1(images)).flatten(1))
+
+
+class UnusedReLU(nn.Module):
+    """Two linear layers with a ReLU whose result goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(784, 8), nn.Linear(8, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.fc1(images.flatten(1))
+        torch.relu(hidden)
+        return self.fc2(hidden)
+
+
+@pytest.mark.parametrize("network", [Rows, UnusedReLU])
+def test_a_network_whose_data_take_another_way_has_no_bound(network: type[nn.Module]) -> None:
+    assert linear_layers(fold(network().eval())) is None
+
+
 def test_a_gap_is_how_far_the_answer_lies_above_another_logit() -> None:
     assert gaps(LOGITS, ANSWERS).tolist() == [[0.0, 2.0, 1.0], [4.0, 0.0, 0.5]]
 

@@ -59,7 +59,7 @@ def batch_norm_after_relu() -> nn.Module:
     )
 
 
-BUILDERS = {key: row.build for key, row in NETWORKS.items()} | {
+OTHERS = {
     "deep": lambda: DeepMLP((20,) * 5, batch_norm=True, dropout=0.1),
     "stranger": Stranger,
     "convolutional": Convolutional,
@@ -68,7 +68,10 @@ BUILDERS = {key: row.build for key, row in NETWORKS.items()} | {
     "no_bias": no_bias,
     "batch_norm_after_relu": batch_norm_after_relu,
 }
-LINEAR_FIRST = {*NETWORKS, "deep", "stranger", "no_bias", "batch_norm_after_relu"}
+BUILDERS = {key: row.build for key, row in NETWORKS.items()} | OTHERS
+# Those whose structure the tests know: not a network that is added to models/ later.
+KNOWN = {"simple_mlp", "batchnorm_mlp", *OTHERS}
+LINEAR_FIRST = KNOWN - {"convolutional", "residual", "layer_norm_first"}
 # The batch normalization directly after a linear first layer, where there is one.
 BATCH_NORM_FIRST = {"batchnorm_mlp": "bn1", "deep": "norms.0", "no_bias": "2"}
 

@@ -34,21 +34,23 @@ def test_folding_is_exact_in_float64(any_network: nn.Module, small_dataset: Data
     assert (folded - expected).abs().max() < 1e-12
 
 
-def test_batch_normalization_remains_only_after_a_relu(name: str, any_network: nn.Module) -> None:
+def test_batch_normalization_remains_only_after_a_relu(
+    known_name: str, any_network: nn.Module
+) -> None:
     folded = fold(any_network)
     called = [
         folded.get_submodule(node.target) for node in folded.graph.find_nodes(op="call_module")
     ]
     left = [module for module in called if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    assert len(left) == (name == "batch_norm_after_relu")
+    assert len(left) == (known_name == "batch_norm_after_relu")
 
 
 def test_pixels_are_scaled_first_unless_the_first_layer_is_linear(
-    name: str, any_network: nn.Module
+    known_name: str, any_network: nn.Module
 ) -> None:
     _, *operations, _ = fold(any_network).graph.nodes
     scaling = [node for node in operations if node.target in (torch.mul, torch.add)]
-    if name in LINEAR_FIRST:
+    if known_name in LINEAR_FIRST:
         assert scaling == []
     else:
         assert scaling == operations[:2]

@@ -75,17 +75,17 @@ def test_the_file_has_only_what_the_folded_network_needs(exported: bytes) -> Non
 
 
 def test_batch_normalization_remains_only_after_a_relu(
-    name: str, any_model: onnx.ModelProto
+    known_name: str, any_model: onnx.ModelProto
 ) -> None:
     operators = Counter(node.op_type for node in any_model.graph.node)
-    assert operators["BatchNormalization"] == (name == "batch_norm_after_relu")
+    assert operators["BatchNormalization"] == (known_name == "batch_norm_after_relu")
 
 
 def test_pixels_are_scaled_first_unless_the_first_layer_is_linear(
-    name: str, any_model: onnx.ModelProto
+    known_name: str, any_model: onnx.ModelProto
 ) -> None:
     first = [node.op_type for node in any_model.graph.node[:3]]
-    assert (first == ["Cast", "Mul", "Add"]) == (name not in LINEAR_FIRST)
+    assert (first == ["Cast", "Mul", "Add"]) == (known_name not in LINEAR_FIRST)
 
 
 def test_the_file_holds_its_own_weights(any_model: onnx.ModelProto) -> None:
@@ -127,10 +127,10 @@ def test_the_model_has_the_name_and_metadata_it_is_given(
 
 
 def test_only_batch_normalization_after_a_linear_first_layer_is_watched(
-    name: str, any_model: onnx.ModelProto
+    known_name: str, any_model: onnx.ModelProto
 ) -> None:
     watched = {"drift_tensor", "unit_mean", "unit_std"} & set(metadata(any_model))
-    assert len(watched) == (3 if name in BATCH_NORM_FIRST else 0)
+    assert len(watched) == (3 if known_name in BATCH_NORM_FIRST else 0)
 
 
 @pytest.mark.parametrize("name", BATCH_NORM_FIRST, scope="session")
