@@ -1,4 +1,4 @@
-"""The stages: data → train → export → certify → promote, and the study. One folder per stage."""
+"""The stages train → export → certify → promote and study, one folder each, and what they share."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""Proves that the deployed network answers as PyTorch does: the stage `certify`."""
+"""Checks that the deployed network gives PyTorch's answers: the stage `certify`."""

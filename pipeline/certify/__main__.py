@@ -1,4 +1,4 @@
-"""Proves that the deployed network answers as PyTorch does: `python -m pipeline.certify`.
+"""Checks that the deployed network gives PyTorch's answers: `python -m pipeline.certify`.
 
 Reads the weights, model.onnx and the test images; starts `python -m serve` on a free port; writes
 artifacts/certificate.json and its figure, and fails if an answer differs.

@@ -64,9 +64,9 @@ def sum_error(weight: np.ndarray, bias: np.ndarray, size: np.ndarray) -> np.ndar
 def gap_bounds(layers: Layers, images: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """Return a bound (N, classes) on how far rounding to float32 can change the gaps.
 
-    A unit that is on despite any rounding passes its error on through the weights, so errors with
-    the same origin cancel between two logits; the last two layers make use of that. A unit that is
-    surely off stops the error; any other passes on at most what it received.
+    A unit that stays on under any rounding passes its error on through the weights, so errors with
+    the same origin cancel between two logits; the last two layers make use of that. One that stays
+    off stops the error; any other passes on at most what it received.
 
     images: (N, 28, 28) uint8, which are exact; answers: (N,).
     """

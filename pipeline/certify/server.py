@@ -1,4 +1,4 @@
-"""Starts the server and asks it for logits, in JSON and in binary."""
+"""Starts the server and requests logits, in JSON and in binary."""
 
 import json
 import socket

@@ -1,1 +1,1 @@
-"""What every stage stands on: files, parameters, provenance, and the check of its own inputs."""
+"""Shared by all stages: files, parameters, provenance, and the check of its own inputs."""

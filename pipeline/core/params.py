@@ -1,4 +1,4 @@
-"""Reads params.yaml into frozen models, which alone say what is allowed."""
+"""Reads params.yaml into frozen pydantic models, which define what is allowed."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training or the study was made from; DVC keeps it beside what was made."""
+"""The provenance of a training or of the study, which DVC stores with its outputs."""
 
 import hashlib
 import json

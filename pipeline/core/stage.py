@@ -1,4 +1,4 @@
-"""Runs a stage, which fails if its own inputs change meanwhile.
+"""Runs a stage, and fails it if its own inputs change while it runs.
 
 DVC hashes dependencies after a stage's command has ended (treeverse/dvc#11058): without this check,
 code edited while a stage runs would be recorded as what made the outputs, and would never run.

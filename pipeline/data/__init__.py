@@ -1,1 +1,1 @@
-"""The data set: all that the rest of the pipeline knows of MNIST is defined here."""
+"""The data set: its files, digests, shape, classes and pixel scaling."""

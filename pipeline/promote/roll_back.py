@@ -9,7 +9,7 @@ from pipeline.tracking.store import open_store
 
 
 def blocked(versions: dict[str, ModelVersion]) -> set[str]:
-    """Return the SHA-256 of the models that were rolled back, under whatever number."""
+    """Return the SHA-256 of the models that were rolled back, under any version number."""
     return {
         version.tags["model.sha256"]
         for version in versions.values()
@@ -34,7 +34,7 @@ def previous_champion(versions: dict[str, ModelVersion], champion: ModelVersion)
 
 
 def roll_back() -> None:
-    """Make the previous champion the champion again, and print a sentence that says so.
+    """Make the previous champion the champion again, and print a confirmation.
 
     Raises:
         ValueError: there is no champion, or none before it.

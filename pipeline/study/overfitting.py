@@ -1,4 +1,4 @@
-"""Experiment `overfitting`: 300 images, learned by heart. How well are others classified then?
+"""Experiment `overfitting`: training on only 300 images, and testing on others.
 
 Networks with two and with five hidden layers, with and without batch normalization and dropout, at
 three learning rates. All variants of a seed and shape start from the same linear layers and see the

@@ -1,4 +1,4 @@
-"""Experiment `scale`: does batch normalization free a network from its initial weights' scale?
+"""Experiment `scale`: does batch normalization make training independent of the initial scale?
 
 Repeats a well-known figure: the first 1000 training images, 16 scales from 1 down to 0.0001, and
 the accuracy on the same images after the first of every ten updates, called an epoch.

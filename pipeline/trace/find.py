@@ -1,4 +1,4 @@
-"""Finds what a trace starts from: WHAT, as the command line has it."""
+"""Finds what a trace starts from: the command-line argument WHAT."""
 
 import json
 import re
@@ -80,5 +80,5 @@ def read_response(content: bytes) -> dict[str, Any] | None:
 def check_saved(response: dict[str, Any], request: Path | None, model: bytes) -> str:
     """Compare a saved response with the model's answer to its request."""
     if request is None:
-        raise GapError("unchecked", "name its request by --request FILE to have it checked")
+        raise GapError("unchecked", "pass its request by --request FILE to have it checked")
     return check_response(response, json.loads(request.read_bytes()), model)

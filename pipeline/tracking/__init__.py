@@ -1,1 +1,1 @@
-"""All that knows MLflow: the store, the runs and the registry. No other module imports it."""
+"""Reads and writes MLflow: the store, the runs and the registry. Other rooms use only its types."""

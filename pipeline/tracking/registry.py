@@ -49,7 +49,7 @@ def logged_model_id(version: ModelVersion) -> str:
 def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
     """Log a model file with a run, and register it as the next version."""
     run = client.get_run(run_id)
-    others = ("mlflow.", "model.", "certificate.")  # the latter are of another model of the run
+    others = ("mlflow.", "model.", "certificate.")  # which may be of another model
     tags = {name: run.data.tags[name] for name in run.data.tags if not name.startswith(others)}
     tags |= {"model.sha256": digest, "registered.git.commit": git("rev-parse", "HEAD")}
     tags["registered.git.dirty"] = str(is_dirty()).lower()

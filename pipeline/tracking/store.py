@@ -31,7 +31,7 @@ def shown_uri() -> str:
 
 @contextmanager
 def open_store() -> Iterator[MlflowClient]:
-    """Yield a client of the store; a new SQLite store gets its name once all tables are made.
+    """Yield a client of the store; a new SQLite store is created atomically.
 
     Raises:
         ConnectionError: the store failed; the message says what to do.

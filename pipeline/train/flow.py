@@ -1,6 +1,6 @@
 """The Prefect flow that trains every network at the same time, each in a process of its own.
 
-Writes artifacts/metrics.json, losses.png and provenance.json beside what the trainers write.
+Writes artifacts/metrics.json, losses.png and provenance.json in addition to the trainers' files.
 """
 
 import subprocess

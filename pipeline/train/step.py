@@ -93,14 +93,14 @@ class TracedStep:
             torch.testing.assert_close(_state(ours), _state(theirs), rtol=0, atol=0, equal_nan=True)
         except (AssertionError, RuntimeError) as error:
             raise ValueError(
-                f"{type(self._network).__name__} cannot be traced, for its replayed step differs "
+                f"{type(self._network).__name__} cannot be traced: its replayed step differs "
                 f"from autograd: {error}\nIts forward must update buffers in place, and must not "
                 "keep tensors or change values of its own in Python"
             ) from error
 
 
 def autograd_step(network: nn.Module, x: Tensor, labels: Tensor, lr: float) -> Tensor:
-    """Update the network as one usually does, with autograd and `torch.optim.SGD`; return the loss.
+    """Update the network in the usual way, with autograd and `torch.optim.SGD`; return the loss.
 
     x: (B, 28, 28) float32; labels: (B,) int64.
     """

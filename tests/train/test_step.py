@@ -129,7 +129,7 @@ def test_a_trace_that_lacks_an_update_is_an_error(
     monkeypatch.setattr("pipeline.train.step.simplify", simplify_too_far)
     network = NETWORKS["simple_mlp"].build()
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(ValueError, match=r"SimpleMLP cannot be traced, .* differs from autograd"):
+    with pytest.raises(ValueError, match=r"SimpleMLP cannot be traced: .* differs from autograd"):
         take_a_step(network)
     torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
@@ -142,5 +142,5 @@ def test_a_trace_with_another_loss_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         return simplify(traced)
 
     monkeypatch.setattr("pipeline.train.step.simplify", negate_loss)
-    with pytest.raises(ValueError, match=r"SimpleMLP cannot be traced, .* differs from autograd"):
+    with pytest.raises(ValueError, match=r"SimpleMLP cannot be traced: .* differs from autograd"):
         take_a_step(NETWORKS["simple_mlp"].build())
