@@ -103,27 +103,22 @@ def plain_best_scale(tables: Tables) -> pd.Series:
     return 100 * finals[finals.loc[PLAIN].mean().idxmax()]
 
 
-def decades(table: pd.DataFrame, value: str, by: list[str]) -> pd.Series:
-    """The powers of ten between the largest and the smallest value of each group."""
+def decades(tables: Tables, value: str, by: list[str]) -> pd.Series:
+    """The powers of ten between each group's largest and smallest value before training."""
+    table = tables["activations"]
+    table = table[table["moment"] == "before training"]
     logarithms = table.assign(log10=np.log10(table[value])).groupby(by)["log10"]
     return logarithms.max() - logarithms.min()
 
 
-def untrained(tables: Tables) -> pd.DataFrame:
-    """The rows of the activations before training."""
-    table = tables["activations"]
-    return table[table["moment"] == "before training"]
-
-
 def spread_range(tables: Tables) -> pd.Series:
     """The powers of ten between the layers' spreads, at the worst scale."""
-    by_scale = decades(untrained(tables), "spread", [*RUN, "scale"])
-    return by_scale.groupby(RUN).max()
+    return decades(tables, "spread", [*RUN, "scale"]).groupby(RUN).max()
 
 
 def gradient_range(tables: Tables) -> pd.Series:
     """The powers of ten between the gradients of all layers and scales."""
-    return decades(untrained(tables), "gradient", RUN)
+    return decades(tables, "gradient", RUN)
 
 
 def small_set_accuracies(tables: Tables, shape: str, lr: float) -> pd.DataFrame:
@@ -188,8 +183,7 @@ CLAIMS = [
 
 
 def judge(tables: Tables) -> dict[str, dict[str, Any]]:
-    """Return each claim's verdict, both networks' means, and the mean and interval of their
-    difference, taken pair by pair."""
+    """Return each claim's verdict, both means, and the interval of the paired difference."""
     verdicts = {}
     for claim in CLAIMS:
         values = claim.values(tables).astype(float)
