@@ -44,8 +44,8 @@ def product_step(network: nn.Module) -> Step:
 
 def traced_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
     """Return a function that takes one step as the pipeline does."""
-    step = TracedStep(network, LR)
-    return lambda: step(x, labels)
+    step = TracedStep(network)
+    return lambda: step(x, labels, LR)
 
 
 def fused_sgd_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:

@@ -68,11 +68,11 @@ def our_epoch(key: str, repeats: int = 5) -> float:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     x, labels, *_ = to_tensors(load_dataset(), cpu)
-    step, order = TracedStep(initial_network(key, seed=0), LR), torch.Generator()
+    step, order = TracedStep(initial_network(key, seed=0)), torch.Generator()
 
     def epoch() -> None:
         for batch in shuffle(len(x), BATCH_SIZE, order, cpu):
-            step(*select(batch, x, labels))
+            step(*select(batch, x, labels), LR)
 
     epoch()  # to trace and warm up
     return statistics.median(seconds(epoch) for _ in range(repeats))

@@ -62,13 +62,14 @@ def measure(
     labels = torch.from_numpy(dataset.train_labels[:IMAGES]).to(device)
     rows, bins = [], []
     for key in PAIR:
+        network = deep_network(key, HE, seed).to(device)
+        step = TracedStep(network)
         for scale, std in SCALES.items():
-            network = deep_network(key, std, seed).to(device)
-            step = TracedStep(network, LR)
+            network.load_state_dict(deep_network(key, std, seed).state_dict())
             for moment in ("before training", "after training"):
                 if moment == "after training":
                     for batch in batches:
-                        step(*select(batch, x, labels))
+                        step(*select(batch, x, labels), LR)
                 layers = inspect(network, x, labels)
                 for number, (activations, gradient) in enumerate(layers, start=1):
                     where = {"network": key, "moment": moment, "seed": seed}

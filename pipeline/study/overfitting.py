@@ -72,18 +72,20 @@ def measure(
     orders = [shuffle(IMAGES, BATCH_SIZE, random, device) for _ in range(epochs)]
 
     rows = []
-    for shape, key, dropout, lr in product(SHAPES, PAIR, DROPOUTS, LRS):
+    for shape, key, dropout in product(SHAPES, PAIR, DROPOUTS):
         he = SHAPES[shape].he
         x, test_x = (x if he else 2 * x - 1 for x in (images, test_images))
         network = SHAPES[shape].build(key, dropout, seed).to(device)
-        step = TracedStep(network, lr)
-        for epoch, order in enumerate(orders, start=1):
-            for batch in order:
-                step(*select(batch, x, labels))
-            if epoch == epochs or (lr == max(LRS) and epoch % max(epochs // 10, 1) == 0):
-                row = {"shape": shape, "network": key, "dropout": dropout, "lr": lr}
-                row |= {"seed": seed, "epoch": epoch}
-                _, row["train_accuracy"] = evaluate(network, x, labels)
-                _, row["test_accuracy"] = evaluate(network, test_x, test_labels)
-                rows.append(row)
+        step = TracedStep(network)
+        for lr in LRS:
+            network.load_state_dict(SHAPES[shape].build(key, dropout, seed).state_dict())
+            for epoch, order in enumerate(orders, start=1):
+                for batch in order:
+                    step(*select(batch, x, labels), lr)
+                if epoch == epochs or (lr == max(LRS) and epoch % max(epochs // 10, 1) == 0):
+                    row = {"shape": shape, "network": key, "dropout": dropout, "lr": lr}
+                    row |= {"seed": seed, "epoch": epoch}
+                    _, row["train_accuracy"] = evaluate(network, x, labels)
+                    _, row["test_accuracy"] = evaluate(network, test_x, test_labels)
+                    rows.append(row)
     return {"overfitting": pd.DataFrame(rows)}

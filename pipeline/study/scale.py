@@ -36,11 +36,11 @@ def measure(
     rows = []
     for key in PAIR:
         network = deep_network(key, SCALES[0], seed).to(device)
-        step = TracedStep(network, LR)
+        step = TracedStep(network)
         for scale in SCALES:
             network.load_state_dict(deep_network(key, scale, seed).state_dict())
             for update, batch in enumerate(batches):
-                step(*select(batch, x, labels))
+                step(*select(batch, x, labels), LR)
                 if update % PER_EPOCH == 0:
                     where = {"network": key, "scale": scale, "seed": seed}
                     _, accuracy = evaluate(network, x, labels)

@@ -4,6 +4,9 @@
 rates. The networks of a seed start from the same linear layers and see the same batches.
 """
 
+from collections.abc import Sequence
+from itertools import chain
+
 import pandas as pd
 import torch
 
@@ -27,23 +30,25 @@ def measured_updates(epochs: int, per_epoch: int) -> set[int]:
     return first | later
 
 
-def learn(key: str, lr: float, epochs: int, seed: int, tensors: Tensors) -> pd.DataFrame:
-    """Train one network; return one row per measurement.
+def learn(key: str, lrs: Sequence[float], epochs: int, seed: int, tensors: Tensors) -> pd.DataFrame:
+    """Train one network at each learning rate; return one row per measurement.
 
     `train_loss` is the mean batch loss since the previous row.
     """
     x, labels, test_x, test_labels = tensors
     network = initial_network(key, seed).to(x.device)
-    step = TracedStep(network, lr)
-    order = torch.Generator().manual_seed(seed)
+    step = TracedStep(network)
     per_epoch = -(-len(x) // BATCH_SIZE)
     measured = measured_updates(epochs, per_epoch)
 
-    update, losses, rows = 0, [], []
-    for _ in range(epochs):
-        for batch in shuffle(len(x), BATCH_SIZE, order, x.device):
-            losses.append(step(*select(batch, x, labels)))
-            update += 1
+    rows = []
+    for lr in lrs:
+        network.load_state_dict(initial_network(key, seed).state_dict())
+        order = torch.Generator().manual_seed(seed)
+        shuffles = (shuffle(len(x), BATCH_SIZE, order, x.device) for _ in range(epochs))
+        losses = []
+        for update, batch in enumerate(chain.from_iterable(shuffles), start=1):
+            losses.append(step(*select(batch, x, labels), lr))
             if update in measured:
                 row = {"network": key, "lr": lr, "seed": seed}
                 row |= {"update": update, "epoch": update / per_epoch}
@@ -59,8 +64,7 @@ def measure_speed(
 ) -> dict[str, pd.DataFrame]:
     """Return the table `speed`."""
     tensors = to_tensors(first_images(dataset, params.images), device)
-    frames = [learn(key, LR, params.epochs, seed, tensors) for key in PAIR]
-    return {"speed": pd.concat(frames)}
+    return {"speed": pd.concat(learn(key, [LR], params.epochs, seed, tensors) for key in PAIR)}
 
 
 def measure_rates(
@@ -68,8 +72,7 @@ def measure_rates(
 ) -> dict[str, pd.DataFrame]:
     """Return the table `rates`."""
     tensors = to_tensors(first_images(dataset, params.images), device)
-    frames = [learn(key, lr, params.rates_epochs, seed, tensors) for key in PAIR for lr in LRS]
-    return {"rates": pd.concat(frames)}
+    return {"rates": pd.concat(learn(key, LRS, params.rates_epochs, seed, tensors) for key in PAIR)}
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

@@ -50,13 +50,13 @@ def train(network: nn.Module, dataset: Dataset, params: TrainParams) -> Iterator
     device = choose_device(params.device)
     network.to(device)
     x, labels, test_x, test_labels = to_tensors(dataset, device)
-    step = TracedStep(network, params.lr)
+    step = TracedStep(network)
     order = torch.Generator().manual_seed(params.seed)
 
     for epoch in range(1, params.epochs + 1):
         start = time.perf_counter()
         losses = [
-            step(*select(batch, x, labels))
+            step(*select(batch, x, labels), params.lr)
             for batch in shuffle(len(x), params.batch_size, order, device)
         ]
         train_loss = mean_loss(torch.stack(losses), epoch)

@@ -1,7 +1,7 @@
 """One step of stochastic gradient descent, for any network: traced once, then replayed.
 
-`make_fx` records the ATen operations of `plain_step`, gradients included, as a flat list. Replaying
-the list computes the same numbers without autograd's bookkeeping; `python -m bench.step` times it.
+`make_fx` records the ATen operations of `loss_and_gradients` as a flat list. Replaying the list
+computes the same numbers without autograd's bookkeeping; `python -m bench.step` times it.
 """
 
 import copy
@@ -19,37 +19,35 @@ from torch.nn.functional import cross_entropy
 aten = torch.ops.aten
 
 
-def plain_step(
-    network: nn.Module, state: dict[str, Tensor], x: Tensor, labels: Tensor, lr: float
-) -> Tensor:
-    """Update `state`, the network's parameters and buffers, in place; return the mean loss, ().
+def loss_and_gradients(
+    network: nn.Module, state: dict[str, Tensor], x: Tensor, labels: Tensor
+) -> tuple[Tensor, ...]:
+    """Return the mean loss, (), and the gradient of each parameter that trains.
 
-    x: (B, 28, 28) float32; labels: (B,) int64.
+    state: the network's parameters and buffers by name; x: (B, 28, 28) float32; labels: (B,) int64.
     """
     loss = cross_entropy(functional_call(network, state, (x,)), labels)
     parameters = [state[name] for name, p in network.named_parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    with torch.no_grad():
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.sub_(gradient, alpha=lr)
-    return loss.detach()
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    return loss.detach(), *gradients
 
 
 class TracedStep:
-    """`plain_step` for one network and learning rate, traced at the first batch of each shape.
+    """The SGD step of one network, whose gradients are traced at the first batch of each shape.
 
-    Every trace is first replayed on a copy of the network and compared with autograd and
-    `torch.optim.SGD`. What `forward` computes in plain Python is frozen: if that changes in a later
-    step, as a counter of steps does, no check can notice.
+    Each trace first takes a step with a copy of the network, which must equal the step of autograd
+    and `torch.optim.SGD`. What `forward` computes in plain Python is frozen: if that changes in a
+    later step, as a counter of steps does, no check can notice.
     """
 
-    def __init__(self, network: nn.Module, lr: float) -> None:
-        self._network, self._lr = network, lr
-        self._traces: dict[torch.Size, Callable[..., Tensor]] = {}
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._tensors = list(_state(network).values())
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        self._traces: dict[torch.Size, Callable[..., tuple[Tensor, ...]]] = {}
 
     @torch.inference_mode()
-    def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, labels: Tensor, lr: float) -> Tensor:
         """Update the network in place; return the batch's mean loss, () float32.
 
         x: (B, 28, 28) float32; labels: (B,) int64.
@@ -58,37 +56,45 @@ class TracedStep:
             ValueError: the network cannot be traced.
         """
         if x.shape not in self._traces:
-            self._traces[x.shape] = self._trace(x, labels)
-        return self._traces[x.shape](x, labels)
+            trace = self._trace(x, labels)
+            self._check(trace, x, labels, lr)
+            self._traces[x.shape] = trace
+        loss, *gradients = self._traces[x.shape](x, labels, *self._tensors)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.sub_(gradient, alpha=lr)
+        return loss
 
     @torch.inference_mode(False)
-    def _trace(self, x: Tensor, labels: Tensor) -> Callable[..., Tensor]:
+    def _trace(self, x: Tensor, labels: Tensor) -> Callable[..., tuple[Tensor, ...]]:
         self._network.train()
-        names, tensors = zip(*_state(self._network).items(), strict=True)
+        names = list(_state(self._network))
 
-        def step(x: Tensor, labels: Tensor, *state: Tensor) -> Tensor:
-            named = dict(zip(names, state, strict=True))
-            return plain_step(self._network, named, x, labels, self._lr)
+        def function(x: Tensor, labels: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            state = dict(zip(names, tensors, strict=True))
+            return loss_and_gradients(self._network, state, x, labels)
 
         try:
-            traced = make_fx(step, tracing_mode="fake")(x, labels, *tensors)
+            traced = make_fx(function, tracing_mode="fake")(x, labels, *self._tensors)
         except Exception as error:  # PyTorch raises a different type for each cause
             raise ValueError(
                 f"{type(self._network).__name__} cannot be traced: {error}\nIts forward must not "
                 "choose its path by the values of tensors, as in `if x.mean() > 0`"
             ) from error
-        replay = simplify(traced).forward
-        self._check(replay, x, labels)
-        return lambda x, labels: replay(x, labels, *tensors)
+        return simplify(traced).forward
 
-    def _check(self, replay: Callable[..., Tensor], x: Tensor, labels: Tensor) -> None:
+    @torch.inference_mode(False)
+    def _check(
+        self, trace: Callable[..., tuple[Tensor, ...]], x: Tensor, labels: Tensor, lr: float
+    ) -> None:
         ours, theirs = copy.deepcopy(self._network), copy.deepcopy(self._network)
+        step = TracedStep(ours)
+        step._traces[x.shape] = trace
         devices = [x.device] if x.is_cuda else []
         try:
-            with torch.random.fork_rng(devices), torch.inference_mode():
-                loss = replay(x, labels, *_state(ours).values())
             with torch.random.fork_rng(devices):
-                expected = autograd_step(theirs, x, labels, self._lr)
+                loss = step(x, labels, lr)
+            with torch.random.fork_rng(devices):
+                expected = autograd_step(theirs, x, labels, lr)
             torch.testing.assert_close(loss, expected, rtol=0, atol=0, equal_nan=True)
             torch.testing.assert_close(_state(ours), _state(theirs), rtol=0, atol=0, equal_nan=True)
         except (AssertionError, RuntimeError) as error:

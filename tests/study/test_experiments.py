@@ -51,7 +51,7 @@ def test_every_experiment_takes_the_main_trainings_steps(
     train_params: TrainParams,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stop(_step: TracedStep, _x: Tensor, _labels: Tensor) -> Tensor:
+    def stop(_step: TracedStep, _x: Tensor, _labels: Tensor, _lr: float) -> Tensor:
         raise InterruptedError
 
     monkeypatch.setattr(TracedStep, "__call__", stop)

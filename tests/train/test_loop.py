@@ -54,12 +54,12 @@ def test_every_image_is_seen_once_per_epoch_with_its_label_in_a_new_order(
 ) -> None:
     seen: list[int] = []
 
-    def look(x: Tensor, labels: Tensor) -> Tensor:
+    def look(x: Tensor, labels: Tensor, _lr: float) -> Tensor:
         assert torch.equal(x, pixels[labels])
         seen.extend(labels.tolist())
         return torch.zeros(())
 
-    monkeypatch.setattr("pipeline.train.loop.TracedStep", lambda _network, _lr: look)
+    monkeypatch.setattr("pipeline.train.loop.TracedStep", lambda _network: look)
     pixels = scale_pixels(small_dataset.train_images)
     numbered = small_dataset._replace(train_labels=np.arange(640))
     list(train(initial_network("simple_mlp", 0), numbered, train_params))
