@@ -8,7 +8,7 @@ export DO_NOT_TRACK := true
 # A copy of the lock that was installed, written last, so that a failed install does not count.
 INSTALLED := .venv/installed.lock
 
-.PHONY: repro data test check serve ui bench lock
+.PHONY: repro data test drill check serve ui bench lock
 
 repro: data ## Run every stage whose inputs have changed.
 	dvc --wait-for-lock repro
@@ -18,7 +18,10 @@ data: $(INSTALLED) ## Bring the data set into data/ and into DVC's cache.
 	dvc --wait-for-lock commit --quiet data.dvc
 
 test: data ## Run the tests.
-	pytest
+	pytest -m "not slow"
+
+drill: data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
+	pytest -m drill -k "$(WHAT)"
 
 check: $(INSTALLED) ## Lint and type-check.
 	ruff check .

@@ -27,6 +27,23 @@ from pipeline.train.loop import train
 from tests.support import Run
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a table of the drills that ran, with the figures that they recorded."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    drills = [report for report in reports if report.when == "call" and "drill" in report.keywords]
+    if drills:
+        terminalreporter.section("drills")
+        terminalreporter.line("| drill | what must hold | seen | result |")
+        terminalreporter.line("| --- | --- | --- | --- |")
+    for report in drills:
+        file, _, test = report.location
+        topic, claim = (
+            name.removeprefix("test_").replace("_", " ") for name in (Path(file).stem, test)
+        )
+        seen = "; ".join(str(value) for _, value in report.user_properties)
+        terminalreporter.line(f"| {topic} | {claim} | {seen} | {report.outcome} |")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Train as the pipeline does; with more threads, small operations mostly wait."""
