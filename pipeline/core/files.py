@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,15 +55,31 @@ def require(path: Path, stage: str) -> Path:
     return path
 
 
+def check_disk(folder: Path = PROJECT) -> None:
+    """Check that the project can be written to.
+
+    Raises:
+        OSError: the folder is read-only, or its disk has less than 100 MB free.
+    """
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} is read-only: make it writable, or clone it elsewhere")
+    free_mb = shutil.disk_usage(folder).free // 1_000_000
+    if free_mb < 100:
+        raise OSError(f"{folder} has {free_mb} MB free, needs 100: free some of its disk")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, and rename it once all of it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:

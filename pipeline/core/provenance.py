@@ -100,5 +100,8 @@ def git(*arguments: str, **environment: str) -> str:
     variables = os.environ | environment
     done = subprocess.run(command, cwd=files.ROOT, env=variables, capture_output=True, text=True)
     if done.returncode:
-        raise ValueError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+        raise ValueError(
+            f"`{' '.join(command)}` failed: {done.stderr.strip()}: every run records the commit of "
+            "its code, so the project must be a Git repository with a commit"
+        )
     return done.stdout.strip()

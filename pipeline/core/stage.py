@@ -13,7 +13,7 @@ from typing import Any
 from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
 
-from pipeline.core.files import ROOT, sha256
+from pipeline.core.files import ROOT, check_disk, sha256
 from pipeline.core.params import load_params
 
 
@@ -29,6 +29,7 @@ def run_stage(stage: str, function: str) -> None:
     function: its body as "module:name", imported only once the stage's inputs have been read.
     """
     try:
+        check_disk()
         load_params()  # an invalid parameter of any stage is found before the first one runs
         before = read_inputs(stage)
         resolve_name(function)()
@@ -44,8 +45,9 @@ def run_stage(stage: str, function: str) -> None:
 
 
 def read_inputs(stage: str) -> dict[str, str]:
-    """Return the SHA-256 of each file, and the value of each section of params.yaml, that dvc.yaml
-    lists as a dependency of the stage."""
+    """Return what dvc.yaml lists as the stage's inputs: the SHA-256 and the time of change of each
+    file, without which an edit that is undone would go unnoticed, and the value of each section of
+    params.yaml."""
     params, described = _load_yaml("params.yaml"), _load_yaml("dvc.yaml")["stages"][stage]
     ignored = GitIgnoreSpec.from_lines((ROOT / ".dvcignore").read_text().splitlines())
     inputs = {f"params.yaml: {section}": str(params[section]) for section in described["params"]}
@@ -54,7 +56,7 @@ def read_inputs(stage: str) -> dict[str, str]:
         for file in [path] if path.is_file() else path.rglob("*"):
             name = str(file.relative_to(ROOT))
             if file.is_file() and not ignored.match_file(name):
-                inputs[name] = sha256(file)
+                inputs[name] = f"{sha256(file)} {file.stat().st_mtime_ns}"
     return inputs
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.core import files
 from pipeline.data.dataset import DATA, DIGESTS, NAME, RAW, pinned_md5
@@ -34,7 +35,7 @@ def load_dataset(data: Path = DATA) -> Dataset:
 
 def read_verified(data: Path = DATA) -> list[bytes]:
     """Return the content of the four files, or raise what `load_dataset` raises."""
-    pin = YAML(typ="safe").load(files.ROOT / "data.dvc")["outs"][0]["md5"]
+    pin = _read_pin(files.ROOT / "data.dvc")
     if pin != pinned_md5():  # `dvc repro` pins whatever it finds in data/
         raise ValueError(
             f"data.dvc pins {pin}, must pin {pinned_md5()}: {RESTORE}, or `dvc add data` if you "
@@ -49,6 +50,13 @@ def read_verified(data: Path = DATA) -> list[bytes]:
         names = ", ".join(str(path) for path in strangers)
         raise ValueError(f"{data} must hold the four files of {NAME} alone: remove {names}")
     return [read_file(path) for path in paths]
+
+
+def _read_pin(path: Path) -> str:
+    try:
+        return YAML(typ="safe").load(path)["outs"][0]["md5"]
+    except (YAMLError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is unreadable: {RESTORE}") from error
 
 
 def read_file(path: Path) -> bytes:

@@ -1,10 +1,10 @@
 """Registers the model in artifacts/, compares it with the champion, and gives it its alias."""
 
-import json
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
@@ -14,6 +14,31 @@ from pipeline.promote.roll_back import blocked
 from pipeline.tracking import registry
 from pipeline.tracking.runs import record_all
 from pipeline.tracking.store import download, open_store
+
+
+class Promotion(BaseModel):
+    """The verdict on a version: the content of artifacts/promotion.json.
+
+    champion_before: the version it was compared with; judged: see `what_is_judged`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    alias: str
+    reason: str
+    test_accuracy: float
+    champion_before: int | None
+    run_id: str
+    judged: dict[str, Any]
+
+    @classmethod
+    def read(cls) -> "Promotion | None":
+        """Return the last one, or None if there is none or it is unreadable."""
+        try:
+            return cls.model_validate_json(files.PROMOTION.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None  # the model is judged again
 
 
 def promote() -> None:
@@ -27,17 +52,19 @@ def promote() -> None:
     params = load_params()
     with files.locked("promote"), open_store() as client:
         judged = what_is_judged(params.export, params.promote)
-        last = json.loads(files.PROMOTION.read_bytes()) if files.PROMOTION.is_file() else {}
+        last = Promotion.read()
         run_id = record_all(client)[params.export.network]
-        version = registry.find_version(client, judged["model.sha256"])
-        if version and (version.run_id != run_id or registered_model(version) is None):
-            version = None  # its run was deleted, or its file is damaged
-        if not version or last.get("judged") != judged or last["run_id"] != run_id:
-            last = promote_again(client, version, run_id, judged)
-        files.write_json(files.PROMOTION, last)
+        version = registry.find_version(client, judged["model.sha256"], run_id)
+        if version and registered_model(version) is None:
+            version = None  # its file is damaged
         champion = registry.find_alias(client, CHAMPION)
-    print("version {version} was judged {alias}: {reason}".format(**last))
-    print(f"the champion is version {champion.version if champion else None}")
+        sound = champion is not None and registered_model(champion) is not None
+        if not (version and last and sound and (last.judged, last.run_id) == (judged, run_id)):
+            last = promote_again(client, version, run_id, judged)
+            champion = registry.find_alias(client, CHAMPION)
+        files.write_atomically(files.PROMOTION, last.model_dump_json(indent=2).encode())
+    print(f"version {last.version} was judged {last.alias}: {last.reason}")
+    print(f"the champion is version {champion.version}" if champion else "there is no champion")
 
 
 def what_is_judged(export: ExportParams, promote: PromoteParams) -> dict[str, Any]:
@@ -55,25 +82,24 @@ def what_is_judged(export: ExportParams, promote: PromoteParams) -> dict[str, An
 
 def promote_again(
     client: MlflowClient, version: ModelVersion | None, run_id: str, judged: dict[str, Any]
-) -> dict[str, Any]:
-    """Register the model unless it is a version, judge it and give it its alias; return the
-    content of promotion.json."""
+) -> Promotion:
+    """Register the model unless it is a version, judge it and give it its alias."""
     model = load_params().export.model
     if not version:
         version = registry.register(client, run_id, model, judged["model.sha256"])
-    promotion = {
-        "version": int(version.version),
+    promotion = Promotion(
+        version=int(version.version),
+        run_id=run_id,
+        judged=judged,
         **compare_with_champion(client, version, model.read_bytes()),
-        "run_id": run_id,
-        "judged": judged,
-    }
-    if promotion["alias"] == CHAMPION and promotion["champion_before"]:
-        registry.tag_version(client, version, "replaced", str(promotion["champion_before"]))
+    )
+    if promotion.alias == CHAMPION and promotion.champion_before:
+        registry.tag_version(client, version, "replaced", str(promotion.champion_before))
     tags = {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
     registry.describe(client, version, files.CERTIFICATE, tags, report(promotion))
-    registry.move_alias(client, promotion["alias"], version)
+    registry.move_alias(client, promotion.alias, version)
     challenger = registry.find_alias(client, CHALLENGER)
-    if promotion["alias"] == CHAMPION and challenger and challenger.version == version.version:
+    if promotion.alias == CHAMPION and challenger and challenger.version == version.version:
         registry.remove_alias(client, CHALLENGER)
     return promotion
 
@@ -119,19 +145,19 @@ def compare_with_champion(
     }
 
 
-def report(promotion: dict[str, Any]) -> str:
+def report(promotion: Promotion) -> str:
     """Return the promotion in Markdown."""
-    before, reason = promotion["champion_before"], promotion["reason"]
+    before, reason = promotion.champion_before, promotion.reason
     return f"""\
-## Version {promotion["version"]} was judged {promotion["alias"]}
+## Version {promotion.version} was judged {promotion.alias}
 
 {reason[0].upper()}{reason[1:]}.
 
 | | |
 | --- | --- |
-| test accuracy | {promotion["test_accuracy"]:.2%} |
+| test accuracy | {promotion.test_accuracy:.2%} |
 | previous champion | {f"version {before}" if before else "none"} |
-| SHA-256 of the model | `{promotion["judged"]["model.sha256"]}` |
-| SHA-256 of its certificate | `{promotion["judged"]["certificate.sha256"]}` |
-| training run | `{promotion["run_id"]}` |
+| SHA-256 of the model | `{promotion.judged["model.sha256"]}` |
+| SHA-256 of its certificate | `{promotion.judged["certificate.sha256"]}` |
+| training run | `{promotion.run_id}` |
 """

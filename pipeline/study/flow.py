@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from prefect import State, flow, get_client, task
+from prefect import State, flow, task
 from prefect.futures import as_completed
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from tqdm import tqdm
 
 from pipeline.core import files
+from pipeline.core.flows import run_flow
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
@@ -81,16 +81,10 @@ def study() -> State:
 
 
 def run() -> None:
-    """Run the flow; Prefect starts a temporary server unless PREFECT_API_URL names one.
-
-    Raises:
-        ValueError: a parameter is invalid, or a task failed.
-    """
-    load_params()
-    server = str(get_client(sync_client=True).api_url)
-    with temporary_settings({PREFECT_API_URL: server}):  # or each worker starts one of its own
-        state = study(return_state=True)
-    if not state.is_completed():
+    """Run the flow; see `run_flow`."""
+    try:
+        run_flow(study)
+    except ValueError as error:
         scheduler = os.environ.get("STUDY_DASK_SCHEDULER")
         hint = f" (STUDY_DASK_SCHEDULER is {scheduler!r})" if scheduler else ""
-        raise ValueError(f"{state.message}{hint}")
+        raise ValueError(f"{error}{hint}") from error

@@ -58,12 +58,12 @@ def main() -> None:
             links = list(walk(*find(client, arguments.what, arguments.request)))
     except (OSError, ValueError, httpx.HTTPError) as error:
         give_up(str(error), arguments.json)
-    whole = all(link.state in ("ok", "unchecked") for link in links)
     if arguments.json:
+        whole = all(link.state == "ok" for link in links)
         print(json.dumps({"whole": whole, "links": [link._asdict() for link in links]}, indent=2))
     else:
-        show(links, whole)
-    sys.exit(not whole)
+        show(links)
+    sys.exit(any(link.state in ("missing", "broken") for link in links))
 
 
 def give_up(message: str, as_json: bool) -> NoReturn:
@@ -73,7 +73,7 @@ def give_up(message: str, as_json: bool) -> NoReturn:
     sys.exit(f"error: {message}")
 
 
-def show(links: list[Link], whole: bool) -> None:
+def show(links: list[Link]) -> None:
     """Print the chain for a person to read."""
     console = Console(highlight=False)
     width = max(len(link.name) for link in links)
@@ -81,11 +81,14 @@ def show(links: list[Link], whole: bool) -> None:
         prefix = "" if state == "ok" else f"{state}: "
         line = f"{MARKS[state]}[/] {name:<{width}}  {prefix}{escape(detail)}"
         console.print(line, soft_wrap=True)
-    if whole:
-        console.print("the chain is whole")
+    broken = [link.name for link in links if link.state in ("missing", "broken")]
+    unchecked = [link.name for link in links if link.state == "unchecked"]
+    if broken:
+        console.print(f"[red]the chain is not whole:[/] {', '.join(broken)}", soft_wrap=True)
+    elif unchecked:
+        console.print(f"nothing is broken, but unchecked: {', '.join(unchecked)}", soft_wrap=True)
     else:
-        gaps = ", ".join(link.name for link in links if link.state in ("missing", "broken"))
-        console.print(f"[red]the chain is not whole:[/] {gaps}", soft_wrap=True)
+        console.print("the chain is whole")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,15 @@ def check_parameters(subject: Subject) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 
+def check_metrics(subject: Subject) -> str:
+    """The run's metrics have the hash that run and version are tagged with."""
+    assert subject.run
+    if the_one(subject, "metrics.sha256") != subject.metrics:
+        raise GapError("broken", "the run's metrics are not those that were recorded")
+    last = subject.run.data.metrics
+    return f"test accuracy {last['test_accuracy']:.2%}, training loss {last['train_loss']:.4f}"
+
+
 def check_commit(subject: Subject) -> str:
     """It is in this repository, and its params.yaml has the run's parameters."""
     commit, dirty = the_one(subject, "git.commit"), the_one(subject, "git.dirty")
@@ -177,6 +186,7 @@ RUN_CHECKS: dict[str, Check] = {
     "weights": check_weights,
     "run": check_run,
     "parameters": check_parameters,
+    "metrics": check_metrics,
     "commit": check_commit,
     "data": check_data,
     **{name: partial(check_file, name) for name in DIGESTS},

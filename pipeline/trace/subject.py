@@ -9,23 +9,25 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from pipeline.core import files
+from pipeline.core.history import Epoch
 from pipeline.core.params import load_params
 from pipeline.tracking.registry import find_version
-from pipeline.tracking.runs import find_runs
+from pipeline.tracking.runs import find_runs, recorded_metrics
 from pipeline.tracking.store import download
 
 
 class Subject(NamedTuple):
     """One model. Whatever is unknown or lost is None.
 
-    model: the bytes in question; registered: those in the registry; version, run: MLflow's; here:
-    whether artifacts/ holds the same model.
+    model: the bytes in question; registered: those in the registry; version, run: MLflow's;
+    metrics: the digest of the run's; here: whether artifacts/ holds the same model.
     """
 
     model: bytes | None = None
     registered: bytes | None = None
     version: ModelVersion | None = None
     run: Run | None = None
+    metrics: str | None = None
     here: bool = False
 
     def tag(self, name: str) -> str | None:
@@ -62,9 +64,10 @@ def of_version(client: MlflowClient, version: ModelVersion, model: bytes | None 
     """Return the subject of a registered version, or of `model`, which should be the same."""
     path = load_params().export.model
     registered = download(version.source, path.name)
-    runs = find_runs(client, version.run_id) if version.run_id else []
+    run = next(iter(find_runs(client, version.run_id or "")), None)
     here = path.is_file() and files.sha256(path) == version.tags.get("model.sha256")
-    return Subject(model or registered, registered, version, runs[0] if runs else None, here)
+    metrics = metrics_of(client, run)
+    return Subject(model or registered, registered, version, run, metrics, here)
 
 
 def of_run(client: MlflowClient, run: Run, model: bytes | None = None) -> Subject:
@@ -73,7 +76,13 @@ def of_run(client: MlflowClient, run: Run, model: bytes | None = None) -> Subjec
     version = find_version(client, registered) if registered else None
     if version:
         return of_version(client, version, model)
-    return Subject(model, run=run, here=model is not None and load_params().export.model.is_file())
+    here = model is not None and load_params().export.model.is_file()
+    return Subject(model, run=run, metrics=metrics_of(client, run), here=here)
+
+
+def metrics_of(client: MlflowClient, run: Run | None) -> str | None:
+    """Return the digest of a training's metrics as MLflow has them."""
+    return recorded_metrics(client, run, Epoch._fields[1:]) if run else None
 
 
 def of_file(client: MlflowClient, path: Path) -> Subject:

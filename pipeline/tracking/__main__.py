@@ -3,14 +3,21 @@
 import argparse
 import sys
 
+from pipeline.tracking.addresses import correct_addresses
 from pipeline.tracking.runs import record_all
-from pipeline.tracking.store import open_store, shown_uri
+from pipeline.tracking.store import DATABASE, open_store, shown_uri
 
 
 def main() -> None:
     """Record every training and the study, and print their runs."""
-    argparse.ArgumentParser(prog="python -m pipeline.tracking", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=__doc__)
+    parser.add_argument(
+        "--moved", action="store_true", help="first correct the store after the project was moved"
+    )
+    arguments = parser.parse_args()
     try:
+        if arguments.moved:
+            correct_addresses(DATABASE)
         with open_store() as client:
             for name, run_id in record_all(client).items():
                 print(f"{name}: MLflow run {run_id}")

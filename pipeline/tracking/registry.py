@@ -13,7 +13,7 @@ from mlflow.models import Model, infer_signature
 from pipeline.core.params import load_params
 from pipeline.core.provenance import git, is_dirty
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
-from pipeline.tracking.store import tracking_uri
+from pipeline.tracking.store import tracking_uri, unless_it_exists
 
 
 def registered_name() -> str:
@@ -21,9 +21,13 @@ def registered_name() -> str:
     return load_params().tracking.registered_model
 
 
-def find_version(client: MlflowClient, model_sha256: str) -> ModelVersion | None:
-    """Return the newest version of the file whose SHA-256 starts with these digits."""
+def find_version(
+    client: MlflowClient, model_sha256: str, run_id: str | None = None
+) -> ModelVersion | None:
+    """Return the newest version, of that run if it is given, of the file whose SHA-256 starts with
+    these digits."""
     same = f"name = '{registered_name()}' and tags.`model.sha256` LIKE '{model_sha256}%'"
+    same += f" and run_id = '{run_id}'" if run_id else ""
     found = client.search_model_versions(same, order_by=["version_number DESC"])
     return found[0] if found else None
 
@@ -71,7 +75,7 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
         pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={ort.__version__}"],
     )
     name = registered_name()
-    if not client.search_registered_models(f"name = '{name}'"):
+    with unless_it_exists():
         client.create_registered_model(name)
     return client.create_model_version(name, model.model_uri, run_id, tags, model_id=model.model_id)
 

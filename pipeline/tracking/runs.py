@@ -3,7 +3,10 @@
 The same content is the same run: recording it again changes nothing.
 """
 
+import json
 import os
+import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +20,15 @@ from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.tracking.store import open_experiment
 
+Point = tuple[str, float, int, int]  # a metric's name, value, time in ms since 1970, epoch
+CLONE = f"{socket.gethostname()}:{files.PROJECT}"
+
 
 class Recording(NamedTuple):
     """The content of one run.
 
     result: a tag with the SHA-256 of what was made; with the provenance's content tags it tells
-    the run from all others. metrics: name, value, time in milliseconds since 1970, epoch. files: a
-    file or a folder.
+    the run from all others. files: a file or a folder.
     """
 
     experiment: str
@@ -32,7 +37,7 @@ class Recording(NamedTuple):
     provenance: Provenance
     result: dict[str, str]
     params: dict[str, Any]
-    metrics: list[tuple[str, float, int, int]]
+    metrics: list[Point]
     files: Path
 
 
@@ -84,17 +89,24 @@ def record_all(client: MlflowClient) -> dict[str, str]:
 
 
 def record(client: MlflowClient, recording: Recording) -> str:
-    """Return the id of the run with the recording's content, creating the run if there is none."""
+    """Return the id of the run with the recording's content, creating the run if there is none.
+
+    A run whose recording was interrupted, or whose content was changed, is deleted. One that
+    another clone of the project is still recording is left alone.
+    """
     experiment_id = open_experiment(client, recording.experiment)
     provenance = recording.provenance
     identity = recording.result | provenance.content_tags()
     same = " and ".join(f"tags.`{name}` = '{value}'" for name, value in identity.items())
-    for run in client.search_runs([experiment_id], same):
-        if run.info.status == "FINISHED":
+    for run in client.search_runs([experiment_id], same, order_by=["start_time"]):
+        finished = run.info.status == "FINISHED"
+        if finished and holds(client, run, recording):
             return run.info.run_id
-        client.delete_run(run.info.run_id)  # its recording was interrupted
+        if finished or run.data.tags.get("recorded.in") == CLONE:
+            client.delete_run(run.info.run_id)
 
-    tags = recording.result | provenance.tags()
+    tags = recording.result | provenance.tags() | {"recorded.in": CLONE}
+    tags["metrics.sha256"] = metrics_sha256(recording.metrics)
     tags["mlflow.source.git.commit"] = provenance.commit
     if os.environ.get("DVC_STAGE") != recording.stage:  # DVC's name of the stage it runs
         tags["restored.from.files"] = "true"
@@ -109,6 +121,30 @@ def record(client: MlflowClient, recording: Recording) -> str:
     log(run_id, str(recording.files))
     client.set_terminated(run_id, end_time=metrics[-1].timestamp)
     return run_id
+
+
+def holds(client: MlflowClient, run: Run, recording: Recording) -> bool:
+    """Return whether a run has the recording's parameters and metrics."""
+    params = {name: str(value) for name, value in recording.params.items()}
+    names = {name for name, *_ in recording.metrics}
+    same_metrics = recorded_metrics(client, run, names) == metrics_sha256(recording.metrics)
+    return params.items() <= run.data.params.items() and same_metrics
+
+
+def recorded_metrics(client: MlflowClient, run: Run, names: Iterable[str]) -> str:
+    """Return the digest of a run's metrics as MLflow has them; see `metrics_sha256`."""
+    history = [m for name in names for m in client.get_metric_history(run.info.run_id, name)]
+    points = [(m.key, m.value, m.timestamp, m.step) for m in history]
+    last = {m.key: m.value for m in history}  # which MLflow keeps a second time
+    changed = [name for name in last if last[name] != run.data.metrics.get(name)]
+    return metrics_sha256(points + [(name, run.data.metrics[name], 0, -1) for name in changed])
+
+
+def metrics_sha256(points: Iterable[Point]) -> str:
+    """Return the SHA-256 of metrics in any order, without their times."""
+    return files.sha256(
+        json.dumps(sorted((n, value, step) for n, value, _, step in points)).encode()
+    )
 
 
 def find_runs(client: MlflowClient, identity: str) -> list[Run]:

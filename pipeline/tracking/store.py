@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ from tempfile import TemporaryDirectory
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import files
+from pipeline.tracking.addresses import old_project
 
 DATABASE = files.PROJECT / "mlflow.db"
 OWN_STORE = f"sqlite:///{DATABASE}"
@@ -35,6 +38,7 @@ def open_store() -> Iterator[MlflowClient]:
 
     Raises:
         ConnectionError: the store failed; the message says what to do.
+        ValueError: the store's addresses are those of another folder.
     """
     try:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
@@ -43,8 +47,16 @@ def open_store() -> Iterator[MlflowClient]:
             part.unlink(missing_ok=True)
             MlflowClient(f"sqlite:///{part}")  # makes the tables
             part.replace(DATABASE)
+        if tracking_uri() == OWN_STORE and (old := old_project(DATABASE)):
+            raise ValueError(
+                f"MLflow's store keeps its files in {old}, where this project was before: move it "
+                f"back, or run `python -m pipeline.tracking --moved` if it will stay in "
+                f"{files.PROJECT}"
+            )
+        if not tracking_uri().startswith(("http", "sqlite")):  # or MLflow tries for 100 seconds
+            create_engine(tracking_uri(), connect_args={"connect_timeout": 10}).connect().close()
         yield MlflowClient(tracking_uri())
-    except (MlflowException, SQLAlchemyError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise ConnectionError(
             f"MLflow at {shown_uri()} failed: {error}\n"
             "Nothing is lost: run `dvc repro` again when it is back"
@@ -58,10 +70,22 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         own = (
             None if tracking_uri().startswith("http") else (files.PROJECT / "mlartifacts").as_uri()
         )
-        return client.create_experiment(name, own)
+        with unless_it_exists():
+            return client.create_experiment(name, own)
+        return open_experiment(client, name)
     if experiment.lifecycle_stage == "deleted":  # in the UI, where its name stays taken
         client.restore_experiment(experiment.experiment_id)
     return experiment.experiment_id
+
+
+@contextmanager
+def unless_it_exists() -> Iterator[None]:
+    """Leave the block if what it creates exists by now: another clone shares the store."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def download(uri: str | None, name: str = "") -> bytes | None:

@@ -5,6 +5,7 @@ Writes artifacts/metrics.json, losses.png and provenance.json in addition to the
 
 import subprocess
 import sys
+from functools import partial
 
 from prefect import State, Task, flow, task
 from prefect.client.schemas.objects import TaskRun
@@ -13,8 +14,9 @@ from prefect.states import Completed, Failed
 
 from models import NETWORKS
 from pipeline.core import files
+from pipeline.core.flows import run_flow
 from pipeline.core.history import read_history
-from pipeline.core.params import load_params
+from pipeline.core.params import TrainParams, load_params
 from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
 from pipeline.train.figure import draw_losses
@@ -26,9 +28,10 @@ def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
 
 
 @task(task_run_name="train {key}", retries=2, retry_condition_fn=was_killed)
-def train_network(key: str) -> State:
+def train_network(key: str, params: TrainParams) -> State:
     """Train one network in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "pipeline.train.trainer", key], cwd=files.ROOT)
+    command = [sys.executable, "-m", "pipeline.train.trainer", key, params.model_dump_json()]
+    done = subprocess.run(command, cwd=files.ROOT)
     if done.returncode < 0:
         raise ChildProcessError(f"signal {-done.returncode} ended the training of {key}")
     if done.returncode > 0:
@@ -50,9 +53,9 @@ def compare_networks() -> None:
 
 
 @flow(name="train")
-def train_networks() -> State:
+def train_networks(params: TrainParams) -> State:
     """Train all networks at the same time, then compare them."""
-    trainings = [train_network.submit(key) for key in NETWORKS]
+    trainings = [train_network.submit(key, params) for key in NETWORKS]
     wait(trainings)
     for training in trainings:
         if not training.state.is_completed():
@@ -61,13 +64,8 @@ def train_networks() -> State:
 
 
 def run() -> None:
-    """Run the flow; Prefect starts a temporary server unless PREFECT_API_URL names one.
-
-    Raises:
-        ValueError: a training failed.
-    """
-    provenance = Provenance.take(load_params().train, pinned_md5())
-    state = train_networks(return_state=True)
-    if not state.is_completed():
-        raise ValueError(state.message)
+    """Run the flow with the parameters that the provenance has; see `run_flow`."""
+    params = load_params().train
+    provenance = Provenance.take(params, pinned_md5())
+    run_flow(partial(train_networks, params))
     provenance.write(files.PROVENANCE)

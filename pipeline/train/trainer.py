@@ -1,6 +1,7 @@
-"""Trains one network in a process of its own: `python -m pipeline.train.trainer simple_mlp`.
+"""Trains one network in a process of its own: `python -m pipeline.train.trainer KEY PARAMS`.
 
-Writes artifacts/<key>/weights.safetensors and history.csv. The stage starts one per network.
+Writes artifacts/<key>/weights.safetensors and history.csv. The stage starts one per network, and
+passes the parameters that it records: those in params.yaml may change before this process starts.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch, write_history
-from pipeline.core.params import load_params
+from pipeline.core.params import TrainParams
 from pipeline.data.load import load_dataset
 from pipeline.train.loop import initial_network, train
 
@@ -40,11 +41,12 @@ def main() -> None:
     """Train the named network with one thread."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train.trainer", description=__doc__)
     parser.add_argument("key", choices=NETWORKS, help="the network to train")
-    key = parser.parse_args().key
+    parser.add_argument("params", type=TrainParams.model_validate_json, help="as JSON")
+    arguments = parser.parse_args()
+    key, params = arguments.key, arguments.params
     torch.set_num_threads(1)
     with files.locked(f"train-{key}"):  # a killed pipeline may leave a trainer behind
         try:
-            params = load_params().train
             network = initial_network(key, params.seed)
             history = watch(key, train(network, load_dataset(), params), params.epochs)
         except (OSError, ValueError, FloatingPointError) as error:

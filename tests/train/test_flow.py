@@ -13,6 +13,7 @@ from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
 from pipeline.train import flow
 
+PARAMS = load_params().train
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
@@ -22,7 +23,7 @@ def statuses(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     statuses: dict[str, list[int]] = {key: [0] for key in NETWORKS}
 
     def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess(command, statuses[command[-1]].pop(0))
+        return subprocess.CompletedProcess(command, statuses[command[-2]].pop(0))
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(flow, "compare_networks", lambda **_options: Completed())
@@ -39,19 +40,19 @@ def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_network_is_trained(statuses: dict[str, list[int]]) -> None:
-    assert flow.train_networks(return_state=True).is_completed()
+    assert flow.train_networks(PARAMS, return_state=True).is_completed()
     assert statuses == {key: [] for key in NETWORKS}
 
 
 def test_a_trainer_that_a_signal_ended_is_started_again(statuses: dict[str, list[int]]) -> None:
     statuses["simple_mlp"] = [-9, 0]
-    assert flow.train_networks(return_state=True).is_completed()
+    assert flow.train_networks(PARAMS, return_state=True).is_completed()
     assert statuses == {key: [] for key in NETWORKS}
 
 
 def test_a_trainer_that_failed_fails_the_flow_at_once(statuses: dict[str, list[int]]) -> None:
     statuses["batchnorm_mlp"] = [1, 0]
-    state = flow.train_networks(return_state=True)
+    state = flow.train_networks(PARAMS, return_state=True)
     assert state.is_failed()
     assert state.message == "the training of batchnorm_mlp failed, see above"
     assert statuses["batchnorm_mlp"] == [0]
@@ -72,10 +73,10 @@ def test_metrics_are_those_of_each_networks_last_epoch(artifacts: Path) -> None:
 def test_a_completed_flow_leaves_its_provenance(
     artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "train_networks", lambda **_options: Completed())
+    monkeypatch.setattr(flow, "train_networks", lambda _params, **_options: Completed())
     flow.run()
     provenance = Provenance.read(artifacts / "provenance.json", "train")
-    assert provenance.params == load_params().train.model_dump()
+    assert provenance.params == PARAMS.model_dump()
     assert provenance.data_md5 == pinned_md5()
 
 
@@ -83,7 +84,7 @@ def test_a_failed_flow_is_an_error_and_leaves_no_provenance(
     artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = Failed(message="the training of simple_mlp failed, see above")
-    monkeypatch.setattr(flow, "train_networks", lambda **_options: state)
+    monkeypatch.setattr(flow, "train_networks", lambda _params, **_options: state)
     with pytest.raises(ValueError, match="the training of simple_mlp failed"):
         flow.run()
     assert not list(artifacts.iterdir())

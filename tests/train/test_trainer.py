@@ -9,40 +9,32 @@ from safetensors.torch import load_file
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import read_history
-from pipeline.core.params import Params, TrainParams, load_params
+from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.train import trainer
 from pipeline.train.loop import initial_network, train
 
 
-@pytest.fixture
-def params(
-    small_dataset: Dataset,
-    train_params: TrainParams,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Params:
-    """The trainer's parameters, with a small data set to train on and an empty folder."""
-    params = load_params().model_copy(update={"train": train_params})
-    monkeypatch.setattr(trainer, "load_params", lambda: params)
+@pytest.fixture(autouse=True)
+def folder(small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small data set to train on, and an empty folder."""
     monkeypatch.setattr(trainer, "load_dataset", lambda: small_dataset)
     monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
     monkeypatch.setattr(files, "LOCKS", tmp_path)
-    return params
 
 
 @pytest.mark.parametrize("key", NETWORKS)
 def test_the_trainer_writes_what_train_returns(
     key: str,
-    params: Params,
+    train_params: TrainParams,
     small_dataset: Dataset,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["trainer", key])
+    monkeypatch.setattr(sys, "argv", ["trainer", key, train_params.model_dump_json()])
     trainer.main()
-    network = initial_network(key, params.train.seed)
-    expected = list(train(network, small_dataset, params.train))
+    network = initial_network(key, train_params.seed)
+    expected = list(train(network, small_dataset, train_params))
     assert [row[:4] for row in read_history(files.history_path(key))] == [
         row[:4] for row in expected
     ]
@@ -54,11 +46,10 @@ def test_the_trainer_writes_what_train_returns(
 
 
 def test_a_training_that_fails_writes_nothing_and_names_the_network(
-    params: Params, monkeypatch: pytest.MonkeyPatch
+    train_params: TrainParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = params.model_copy(update={"train": params.train.model_copy(update={"lr": 1e30})})
-    monkeypatch.setattr(trainer, "load_params", lambda: broken)
-    monkeypatch.setattr(sys, "argv", ["trainer", "simple_mlp"])
+    broken = train_params.model_copy(update={"lr": 1e30}).model_dump_json()
+    monkeypatch.setattr(sys, "argv", ["trainer", "simple_mlp", broken])
     with pytest.raises(SystemExit, match=r"error: simple_mlp: the loss is .* lower train\.lr"):
         trainer.main()
     assert not files.history_path("simple_mlp").exists()
@@ -66,7 +57,7 @@ def test_a_training_that_fails_writes_nothing_and_names_the_network(
 
 
 def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
-    command = [sys.executable, "-m", "pipeline.train.trainer", "transformer"]
+    command = [sys.executable, "-m", "pipeline.train.trainer", "transformer", "{}"]
     done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert all(key in done.stderr for key in NETWORKS)

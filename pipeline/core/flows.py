@@ -1,0 +1,29 @@
+"""Runs a Prefect flow, and turns its failure into a user's error."""
+
+from collections.abc import Callable
+
+import httpx
+from prefect import State, get_client
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+
+def run_flow(flow: Callable[..., State]) -> None:
+    """Run a flow on the server that PREFECT_API_URL names, or else on a temporary one.
+
+    Raises:
+        ConnectionError: the server does not answer.
+        ValueError: the flow failed; the message is the failed task's.
+    """
+    address = str(get_client(sync_client=True).api_url)  # starts the temporary one
+    try:
+        httpx.get(f"{address.rstrip('/')}/health", timeout=10).raise_for_status()
+        with temporary_settings({PREFECT_API_URL: address}):  # or each worker starts one of its own
+            state = flow(return_state=True)
+    except (httpx.HTTPError, PrefectException) as error:
+        raise ConnectionError(
+            f"Prefect at {address} failed: {error!r}: start it, or unset PREFECT_API_URL to use a "
+            "temporary server, and run `dvc repro` again"
+        ) from error
+    if not state.is_completed():
+        raise ValueError(state.message)

@@ -1,0 +1,40 @@
+"""Corrects the addresses of files in the project's own MLflow store after the project was moved."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from pipeline.core import files
+
+ARTIFACTS = "/mlartifacts"
+COLUMNS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+
+
+def old_project(database: Path) -> str | None:
+    """Return the address of the folder that the store was made for, or None if it is this one."""
+    here = files.PROJECT.as_uri() + ARTIFACTS
+    query = "SELECT artifact_location FROM experiments WHERE artifact_location LIKE ?"
+    with closing(sqlite3.connect(database)) as store:
+        for (address,) in store.execute(query, [f"file://%{ARTIFACTS}"]):
+            if address != here:
+                return str(address).removesuffix(ARTIFACTS)
+    return None
+
+
+def correct_addresses(database: Path) -> None:
+    """Replace the old folder's address by this one's, wherever the store has it."""
+    old, new = old_project(database), files.PROJECT.as_uri()
+    if not old:
+        return
+    with closing(sqlite3.connect(database)) as store, store:
+        for table, column in COLUMNS.items():
+            store.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                f"WHERE {column} LIKE ? || '/%'",
+                [new, len(old) + 1, old],
+            )
