@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx
 import pytest
@@ -100,6 +102,44 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
             "the chain is whole"
             in run(f"MLFLOW_TRACKING_URI={address} python -m pipeline.trace champion").stdout
         )
+
+
+@pytest.mark.drill
+@pytest.mark.slow
+def test_two_clones_that_record_and_promote_the_same_content_at_once_both_succeed(
+    run: Run, project: Path, tmp_path: Path
+) -> None:
+    run("dvc repro promote")
+    clones = [tmp_path / "one" / "project", tmp_path / "two" / "project"]
+    for clone in clones:
+        shutil.copytree(project, clone, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+
+    def promote() -> list[str]:
+        command = [sys.executable, "-m", "pipeline.promote"]
+        environment = os.environ | {"MLFLOW_TRACKING_URI": address}
+        both = [
+            subprocess.Popen(command, cwd=clone, env=environment, text=True, stdout=PIPE)
+            for clone in clones
+        ]
+        outputs = [one.communicate()[0] for one in both]
+        assert [one.returncode for one in both] == [0, 0], outputs
+        return outputs
+
+    with mlflow_server(tmp_path, port):
+        promote()
+        client = MlflowClient(address)
+        versions = client.search_model_versions("name = 'mnist-batchnorm'")
+        assert len({version.tags["model.sha256"] for version in versions}) == 1
+        for run_id in {str(version.run_id) for version in versions}:
+            assert client.get_run(run_id).info.lifecycle_stage == "active"
+        promote()
+        outputs = promote()
+        assert outputs[0] == outputs[1]
+        assert len(client.search_model_versions("name = 'mnist-batchnorm'")) == len(versions)
+        trace = f"MLFLOW_TRACKING_URI={address} python -m pipeline.trace champion"
+        assert "the chain is whole" in run(trace).stdout
 
 
 def test_a_locked_store_is_an_error_with_a_hint(run: Run, project: Path) -> None:

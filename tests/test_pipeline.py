@@ -15,6 +15,7 @@ from models import NETWORKS
 from pipeline.core.files import sha256
 from pipeline.data.dataset import RAW
 from pipeline.study.claims import CLAIMS
+from pipeline.study.pair import PAIR
 from tests.support import Run, set_param, start, wait_for
 
 STAGES = ["train", "export", "certify", "study"]  # and promote, which looks at every repro
@@ -195,7 +196,7 @@ def test_metrics_and_plots_show_both_networks(run: Run) -> None:
     assert metrics["artifacts/certificate.json"]["data"]["passed"]
     assert len(metrics["artifacts/study/verdicts.json"]["data"]) == len(CLAIMS)
     page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
-    for key in NETWORKS:
+    for key in PAIR:
         assert f'"filename": "{key}/history.csv"' in page
         assert f'"field": "{key}"' in page  # the study's means have a column per network
 

@@ -52,6 +52,12 @@ def read_verified(data: Path = DATA) -> list[bytes]:
     return [read_file(path) for path in paths]
 
 
+def verified_md5() -> str:
+    """Return the MD5 that data.dvc pins, or raise what `load_dataset` raises."""
+    read_verified()
+    return pinned_md5()
+
+
 def _read_pin(path: Path) -> str:
     try:
         return YAML(typ="safe").load(path)["outs"][0]["md5"]

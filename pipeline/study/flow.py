@@ -20,8 +20,7 @@ from pipeline.core import files
 from pipeline.core.flows import run_flow
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
-from pipeline.data.dataset import pinned_md5
-from pipeline.data.load import load_dataset
+from pipeline.data.load import load_dataset, verified_md5
 from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.study.report import write_report
 from pipeline.study.tables import write_table
@@ -70,7 +69,7 @@ def report(tables: dict[str, pd.DataFrame], params: StudyParams) -> None:
 def study() -> State:
     """Run all experiments for all seeds, then write the report."""
     params = load_params().study
-    provenance = Provenance.take(params, pinned_md5())
+    provenance = Provenance.take(params, verified_md5())
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
     futures = [measure.submit(*job, params) for job in jobs]
     for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):

@@ -124,10 +124,13 @@ def record(client: MlflowClient, recording: Recording) -> str:
 
 
 def holds(client: MlflowClient, run: Run, recording: Recording) -> bool:
-    """Return whether a run has the recording's parameters and metrics."""
+    """Return whether a run has the recording's parameters, and the metrics it was recorded with.
+
+    Those of the recording may differ in their seconds: the same training may have run again.
+    """
     params = {name: str(value) for name, value in recording.params.items()}
-    names = {name for name, *_ in recording.metrics}
-    same_metrics = recorded_metrics(client, run, names) == metrics_sha256(recording.metrics)
+    metrics = recorded_metrics(client, run, {name for name, *_ in recording.metrics})
+    same_metrics = metrics == run.data.tags.get("metrics.sha256")
     return params.items() <= run.data.params.items() and same_metrics
 
 

@@ -18,7 +18,7 @@ from pipeline.core.flows import run_flow
 from pipeline.core.history import read_history
 from pipeline.core.params import TrainParams, load_params
 from pipeline.core.provenance import Provenance
-from pipeline.data.dataset import pinned_md5
+from pipeline.data.load import verified_md5
 from pipeline.train.figure import draw_losses
 
 
@@ -66,6 +66,6 @@ def train_networks(params: TrainParams) -> State:
 def run() -> None:
     """Run the flow with the parameters that the provenance has; see `run_flow`."""
     params = load_params().train
-    provenance = Provenance.take(params, pinned_md5())
+    provenance = Provenance.take(params, verified_md5())
     run_flow(partial(train_networks, params))
     provenance.write(files.PROVENANCE)

@@ -1,0 +1,271 @@
+"""What an operator may do to the project, or find done to it: each is one sentence, or repaired."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.core.files import sha256
+from tests.support import Run, free_port, set_param, start, wait_for
+
+pytestmark = [pytest.mark.drill, pytest.mark.slow]
+
+WEIGHTS = "artifacts/batchnorm_mlp/weights.safetensors"
+RecordProperty = Callable[[str, object], None]
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None,
+    reason="mounts a file system: run it as root, with util-linux",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first_repro(run: Run) -> None:
+    run("dvc repro promote && git add dvc.lock && git commit -q -m lock")
+
+
+@pytest.fixture
+def client(project: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
+@contextlib.contextmanager
+def restored(run: Run) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        run("git checkout -q . && dvc checkout -q --force train export certify")
+
+
+def error_of(run: Run, command: str, status: int = 1) -> str:
+    """Return the only line that a command prints about its failure."""
+    output = run(command, status).stdout
+    assert "Traceback" not in output
+    (line,) = [line for line in output.splitlines() if line.startswith(("error: ", "ERROR: "))]
+    return line
+
+
+def no_parts(project: Path) -> bool:
+    return not list(project.glob("artifacts/**/*.part"))
+
+
+def test_parameters_edited_and_put_back_while_prefect_starts_are_not_trained_with(
+    run: Run, project: Path, record_property: RecordProperty
+) -> None:
+    expected = sha256(project / WEIGHTS)
+    with restored(run):
+        training = start(project, "dvc repro --force train")
+        wait_for(training, "Running stage 'train'")
+        time.sleep(3)  # the parameters have been read, and the trainers have not started
+        set_param(project, "train.seed", 1)
+        wait_for(training, "epoch 1/1")
+        run("git checkout -q params.yaml")
+        training.communicate()
+        assert training.returncode == 0
+        provenance = json.loads((project / "artifacts/provenance.json").read_text())
+        assert provenance["params"]["seed"] == 0
+        assert sha256(project / WEIGHTS) == expected
+    record_property("seen", "trained with seed 0, as recorded")
+
+
+def test_code_edited_and_put_back_while_prefect_starts_fails_the_stage(
+    run: Run, project: Path
+) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    code = project / "models/mlp.py"
+    with restored(run):
+        training = start(project, "dvc repro --force train")
+        output = wait_for(training, "Running stage 'train'")
+        time.sleep(3)
+        whole = code.read_text()
+        code.write_text(whole + "\n")
+        output += wait_for(training, "epoch 1/1")
+        code.write_text(whole)
+        output += training.communicate()[0]
+        assert training.returncode == 255
+        assert "error: models/mlp.py changed while `train` was running" in output
+        assert (project / "dvc.lock").read_bytes() == lock
+
+
+def test_without_a_champion_repro_judges_again(run: Run, client: MlflowClient) -> None:
+    client.delete_registered_model_alias("mnist-batchnorm", "champion")
+    output = run("dvc repro promote").stdout
+    assert "version 1 was judged champion" in output
+    assert "the champion is version 1" in output
+
+
+def test_a_champion_made_by_hand_is_reported_by_trace_and_by_repro(
+    run: Run, client: MlflowClient
+) -> None:
+    version = client.get_model_version("mnist-batchnorm", "1")
+    folder = client.get_logged_model(version.source.removeprefix("models:/")).artifact_location
+    hand = client.create_model_version("mnist-batchnorm", folder, version.run_id)
+    client.set_registered_model_alias("mnist-batchnorm", "champion", hand.version)
+    assert "the chain is not whole" in run("python -m pipeline.trace champion", 1).stdout
+    error = error_of(run, "python -m pipeline.promote")
+    assert f"version {hand.version}, the champion, has lost its file or holds other" in error
+    assert "take its alias away in MLflow" in error
+    client.delete_registered_model_alias("mnist-batchnorm", "champion")
+    client.delete_model_version("mnist-batchnorm", hand.version)
+    assert "the champion is version 1" in run("dvc repro promote").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "link"),
+    [
+        ("UPDATE params SET value = '0.02' WHERE key = 'lr'", "parameters"),
+        ("UPDATE metrics SET value = 0.99 WHERE key = 'test_accuracy'", "metrics"),
+        ("UPDATE latest_metrics SET value = 0.99 WHERE key = 'test_accuracy'", "metrics"),
+    ],
+    ids=["parameter", "metric", "last metric"],
+)
+def test_a_run_changed_in_mlflow_is_reported_by_trace_and_recorded_again_by_repro(
+    run: Run, project: Path, change: str, link: str
+) -> None:
+    run(f'sqlite3 mlflow.db "{change}"' if shutil.which("sqlite3") else python_sql(change))
+    output = run("python -m pipeline.trace champion", 1).stdout
+    assert f"the chain is not whole: {link}" in output
+    run("dvc repro promote")
+    assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
+
+
+def python_sql(statement: str) -> str:
+    return (
+        "python -c \"import sqlite3; d = sqlite3.connect('mlflow.db'); "
+        f'd.execute(\\"{statement}\\"); d.commit()"'
+    )
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that accepts every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        kept: list[socket.socket] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(listener.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("state", ["hangs", "is gone"])
+@pytest.mark.parametrize(
+    ("service", "command"),
+    [
+        ("MLFLOW_TRACKING_URI=http://127.0.0.1:{}", "promote"),
+        ("MLFLOW_TRACKING_URI=postgresql+psycopg://me@127.0.0.1:{}/mlflow", "promote"),
+        ("PREFECT_API_URL=http://127.0.0.1:{}/api", "train"),
+        ("PREFECT_API_URL=http://127.0.0.1:{}/api", "study"),
+    ],
+    ids=["mlflow", "postgresql", "prefect", "prefect, study"],
+)
+def test_a_service_that_does_not_answer_is_given_up_in_15_seconds(
+    run: Run,
+    project: Path,
+    silent_port: int,
+    state: str,
+    service: str,
+    command: str,
+    record_property: RecordProperty,
+) -> None:
+    port = silent_port if state == "hangs" else free_port()
+    run("python -m pipeline.tracking")  # so that Python's files are in memory
+    before = time.monotonic()
+    error = error_of(run, f"{service.format(port)} python -m pipeline.{command}")
+    waited = time.monotonic() - before
+    assert f"127.0.0.1:{port}" in error
+    assert waited < 40  # of which the imports take up to 10
+    record_property("seen", f"{waited:.0f} s with Python's start: {error[:60]}…")
+
+
+def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run, project: Path) -> None:
+    proxy = "http://127.0.0.1:9"  # nobody listens there
+    clean = "env -u no_proxy -u NO_PROXY"
+    set_it = f"http_proxy={proxy} HTTP_PROXY={proxy} https_proxy={proxy} HTTPS_PROXY={proxy}"
+    with restored(run):
+        run(f"{clean} {set_it} dvc repro --force train export certify promote")
+
+
+def test_a_garbled_promotion_is_judged_again(run: Run, project: Path) -> None:
+    for garbage in ("{", "[]", '{"judged": {}}', "\0"):
+        (project / "artifacts/promotion.json").write_text(garbage)
+        output = run("python -m pipeline.promote").stdout
+        assert re.search(r"version \d+ was judged champion", output)
+    json.loads((project / "artifacts/promotion.json").read_text())
+
+
+def test_conflict_markers_in_data_dvc_are_named(run: Run, project: Path) -> None:
+    with restored(run):
+        pin = (project / "data.dvc").read_text()
+        (project / "data.dvc").write_text(f"<<<<<<< HEAD\n{pin}=======\n{pin}>>>>>>> other\n")
+        for command in ("data", "train", "certify"):
+            error = error_of(run, f"python -m pipeline.{command}")
+            assert "data.dvc is unreadable: run `git checkout data.dvc" in error
+    assert no_parts(project)
+
+
+def test_a_project_without_git_is_told_what_it_needs(run: Run, project: Path) -> None:
+    (project / ".git").rename(project / "git")
+    try:
+        error = error_of(run, "python -m pipeline.train")
+    finally:
+        (project / "git").rename(project / ".git")
+    assert "the project must be a Git repository with a commit" in error
+
+
+@needs_root
+def test_a_read_only_folder_is_named(run: Run, project: Path) -> None:
+    mount = "mount --bind . . && mount -o remount,ro,bind . && cd $PWD"
+    for command in ("train", "export", "promote", "study"):
+        error = error_of(run, f"unshare -m bash -c '{mount} && python -m pipeline.{command}'")
+        assert error == f"error: {project} is read-only: make it writable, or clone it elsewhere"
+
+
+@needs_root
+def test_a_full_disk_is_one_sentence_and_leaves_no_part(run: Run, project: Path) -> None:
+    copy = "mount -t tmpfs -o size=150m none /mnt && cp -r . /mnt && cd /mnt"
+    fill = "head -c 1G /dev/zero > filler 2>/dev/null"
+    error = error_of(run, f"unshare -m bash -c '{copy} && {fill}; python -m pipeline.train'")
+    assert error == "error: /mnt has 0 MB free, needs 100: free some of its disk"
+    error = error_of(run, "ulimit -f 10; python -m pipeline.export")  # 10 KiB per file
+    assert "File too large" in error
+    assert no_parts(project)
+
+
+def test_a_moved_project_writes_nothing_to_its_old_place_and_can_be_corrected(
+    run: Run, project: Path
+) -> None:
+    new = project.with_name("ümgezogen nach hier")
+    project.rename(new)
+
+    def run_there(command: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
+        return subprocess.run(
+            ["bash", "-c", command], cwd=new, env=clean, text=True, stdout=PIPE, stderr=STDOUT
+        )
+
+    try:
+        done = run_there("python -m pipeline.promote")
+        assert done.returncode == 1
+        assert f"keeps its files in file://{project}, where this project was before" in done.stdout
+        assert not project.exists()
+        assert run_there("python -m pipeline.tracking --moved").returncode == 0
+        done = run_there("dvc repro promote && python -m pipeline.trace champion")
+        assert "the chain is whole" in done.stdout
+        assert not project.exists()
+    finally:
+        new.rename(project)
+    run("python -m pipeline.tracking --moved && python -m pipeline.trace champion")
