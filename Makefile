@@ -18,10 +18,10 @@ data: $(INSTALLED) ## Bring the data set into data/ and into DVC's cache.
 	dvc --wait-for-lock commit --quiet data.dvc
 
 test: data ## Run the tests.
-	pytest -m "not slow"
+	pytest -n 2 --dist loadfile -m "not slow"
 
 drill: data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
-	pytest -m drill -k "$(WHAT)"
+	pytest -n 2 --dist loadfile -m drill -k "$(WHAT)"
 
 check: $(INSTALLED) ## Lint and type-check.
 	ruff check .

@@ -20,6 +20,8 @@ from mlflow import MlflowClient
 from models import NETWORKS
 from tests.support import Run, free_port, set_param, start, wait_for
 
+pytestmark = [pytest.mark.drill, pytest.mark.slow]
+
 EPOCHS = 3
 HINT = "Nothing is lost: run `dvc repro` again when it is back"
 
@@ -104,8 +106,6 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
         )
 
 
-@pytest.mark.drill
-@pytest.mark.slow
 def test_two_clones_that_record_and_promote_the_same_content_at_once_both_succeed(
     run: Run, project: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,8 @@ INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.wh
 MODEL = "artifacts/batchnorm_mlp/model.onnx"
 
 pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.slow,
     pytest.mark.skipif(not INITDB, reason="needs PostgreSQL: apt-get install postgresql"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # boto3's and moto's own
 ]
