@@ -3,10 +3,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.core.files import ROOT, read_json, require, sha256, write_atomically, write_json
+from pipeline.core.files import (
+    ROOT,
+    check_disk,
+    read_json,
+    require,
+    sha256,
+    write_atomically,
+    write_json,
+)
 
 
 def test_an_interrupted_write_leaves_the_old_file(
@@ -22,6 +31,26 @@ def test_an_interrupted_write_leaves_the_old_file(
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
+
+
+def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()  # which cannot be replaced
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_without_room_or_a_read_only_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_disk(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=99_999_999))
+        with pytest.raises(OSError, match=f"{tmp_path} has 99 MB free, needs 100: free some"):
+            check_disk(tmp_path)
+    monkeypatch.setattr("os.access", lambda _folder, _mode: False)
+    with pytest.raises(PermissionError, match=f"{tmp_path} is read-only: make it writable"):
+        check_disk(tmp_path)
 
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_an_input_that_is_edited_added_or_deleted_meanwhile_is_named(
         run(lambda: (root / name).write_text("added"))
 
 
+def test_an_input_that_is_edited_and_put_back_meanwhile_is_named(run: Run, root: Path) -> None:
+    def edit_and_undo() -> None:
+        (root / "code/fit.py").write_text("new")
+        (root / "code/fit.py").write_text("old")
+
+    with pytest.raises(SystemExit, match=r"error: code/fit\.py changed while `fit` was running"):
+        run(edit_and_undo)
+
+
 def test_an_invalid_parameter_ends_the_stage_before_its_body(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,16 @@ def test_another_file_in_the_folder_is_an_error_that_names_it(copy: Path) -> Non
         load_dataset(copy)
 
 
+@pytest.mark.parametrize("content", ["<<<<<<< HEAD\nouts: []\n=======\n", "outs: []", "text", ""])
+def test_an_unreadable_data_dvc_is_an_error_that_says_how_to_restore_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    (tmp_path / "data.dvc").write_text(content)
+    with pytest.raises(ValueError, match=r"data\.dvc is unreadable: run `git checkout data\.dvc"):
+        load_dataset()
+
+
 def test_another_pin_in_data_dvc_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

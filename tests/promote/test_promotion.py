@@ -107,6 +107,33 @@ def test_the_same_model_is_registered_and_judged_once(
     assert len(client.search_model_versions("name = 'mnist-batchnorm'")) == 1
 
 
+@pytest.mark.parametrize("garbage", ["{", "[]", '{"judged": {}}', ""])
+def test_an_unreadable_promotion_is_made_again(promote: Promote, garbage: str) -> None:
+    first = promote("a")
+    files.PROMOTION.write_text(garbage)
+    assert promote("a")["version"] == first["version"]
+
+
+def test_without_a_champion_the_model_is_judged_again(
+    client: MlflowClient, promote: Promote
+) -> None:
+    promote("a")
+    client.delete_registered_model_alias("mnist-batchnorm", "champion")
+    assert promote("a")["alias"] == "champion"
+    assert number(client) == 1
+
+
+def test_a_damaged_champion_is_reported_also_if_the_model_was_judged(
+    client: MlflowClient, promote: Promote
+) -> None:
+    promote("a")
+    promote("b")
+    client.set_registered_model_alias("mnist-batchnorm", "champion", "1")
+    registered_file(client, champion(client), "model.onnx").unlink()
+    with pytest.raises(ValueError, match="version 1, the champion, has lost its file"):
+        promote("b")
+
+
 def test_another_models_certificate_is_an_error(promote: Promote) -> None:
     promote("a")
     files.write_json(files.CERTIFICATE, {"passed": True, "model.sha256": "0" * 64})

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,45 @@ def test_an_interrupted_recording_is_made_again(
     complete = record(client, training("simple_mlp"))
     runs = client.search_runs([open_experiment(client, "mnist-batchnorm")])
     assert [run.info.run_id for run in runs] == [complete]
+
+
+def test_a_run_that_another_clone_is_recording_is_left_alone(client: MlflowClient) -> None:
+    tags = training("simple_mlp").result | PROVENANCE.content_tags()
+    experiment = open_experiment(client, "mnist-batchnorm")
+    other = client.create_run(experiment, tags=tags | {"recorded.in": "host:/another/clone"})
+    first = record(client, training("simple_mlp"))
+    assert first != other.info.run_id
+    assert client.get_run(other.info.run_id).info.lifecycle_stage == "active"
+    client.set_terminated(other.info.run_id)  # but it has neither parameters nor metrics
+    assert record(client, training("simple_mlp")) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE params SET value = '0.02' WHERE key = 'lr'",
+        "UPDATE metrics SET value = 0.99 WHERE key = 'test_accuracy' AND step = 1",
+        "UPDATE latest_metrics SET value = 0.99 WHERE key = 'test_accuracy'",
+    ],
+    ids=["parameter", "metric", "last metric"],
+)
+def test_a_run_that_was_changed_is_recorded_again(
+    client: MlflowClient, tmp_path: Path, change: str
+) -> None:
+    first = record(client, training("simple_mlp"))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        assert database.execute(change).rowcount == 1
+    again = record(client, training("simple_mlp"))
+    assert again != first
+    assert client.get_run(first).info.lifecycle_stage == "deleted"
+    assert record(client, training("simple_mlp")) == again
+
+
+def test_the_same_weights_after_a_slower_training_are_the_same_run(client: MlflowClient) -> None:
+    first = record(client, training("simple_mlp"))
+    slower = [row._replace(seconds=9.0) for row in HISTORY]
+    write_history(files.history_path("simple_mlp"), slower)
+    assert record(client, training("simple_mlp")) == first
 
 
 def test_a_run_may_have_more_epochs_than_one_batch_of_metrics(client: MlflowClient) -> None:
