@@ -1,12 +1,23 @@
 """Resolves --model to a file: a path, or a model in MLflow's registry."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 EXPORTED = "artifacts/*/model.onnx"  # written by `dvc repro export`, below the project root
+# By default, MLflow retries for minutes; with these settings, for 15 s at most.
+MLFLOW_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
-def resolve(model: str) -> Path:
-    """Return the path of an ONNX file, downloading it first if it is in the registry.
+@contextmanager
+def resolve(model: str) -> Iterator[Path]:
+    """Yield the path of an ONNX file, which is downloaded for the block if it is in the registry.
 
     model: a path, `EXPORTED`, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry at
         MLFLOW_TRACKING_URI.
@@ -16,18 +27,24 @@ def resolve(model: str) -> Path:
         ValueError: several models have been exported, or the registry does not have the model or
             has other than one ONNX file for it.
     """
-    if model == EXPORTED:
-        return exported()
-    if not model.startswith("models:/"):
-        return Path(model)
+    if model.startswith("models:/"):
+        with TemporaryDirectory(prefix="serve-model-") as folder:
+            yield download(model, folder)
+    else:
+        yield exported() if model == EXPORTED else Path(model)
+
+
+def download(model: str, folder: str) -> Path:
+    """Download a model from the registry into a folder; see `resolve`."""
+    for name, value in MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
     from mlflow.artifacts import download_artifacts  # serving a file does not need MLflow
     from mlflow.exceptions import MlflowException
 
     try:
-        folder = Path(download_artifacts(artifact_uri=model))
+        files = list(Path(download_artifacts(artifact_uri=model, dst_path=folder)).rglob("*.onnx"))
     except MlflowException as error:
         raise ValueError(f"cannot download {model} from MLflow: {error}") from error
-    files = list(folder.rglob("*.onnx"))
     if len(files) != 1:
         raise ValueError(f"{model} must contain one ONNX file, got {len(files)}")
     return files[0]
