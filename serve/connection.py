@@ -6,7 +6,6 @@ and waits forever for a client that stops halfway.
 
 import asyncio
 import json
-import math
 from collections.abc import Sized
 from http import HTTPStatus
 
@@ -48,7 +47,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.headers = []
         self._head_bytes = 0  # received since the last head or piece of a body
-        self._client_since = math.inf  # start of waiting for the client; infinite if it is not
+        self._progress = self.loop.time()  # of the client: when it last let the server go on
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,7 +55,6 @@ class Connection(HttpToolsProtocol):
         """Start to wait for a request, or refuse the connection if there are too many."""
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
-        self._client_since = self.loop.time()
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, f"more than {MAX_CONNECTIONS} connections: try again in a second")
         else:
@@ -70,11 +68,12 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
 
     def _end_if_slow(self) -> None:
-        left = self._client_since + CLIENT_S - self.loop.time()
-        if left <= 0:
+        waiting = self.cycle is None or self.cycle.response_complete or self.flow.write_paused
+        left = self._progress + CLIENT_S - self.loop.time()
+        if waiting and left <= 0:
             self.transport.abort()
         else:
-            self._timer = self.loop.call_later(min(left, CLIENT_S), self._end_if_slow)
+            self._timer = self.loop.call_later(max(left, 1), self._end_if_slow)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, unless the connection is about to end."""
@@ -98,7 +97,6 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
         self._head_bytes = 0
-        self._client_since = math.inf
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -108,23 +106,22 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Start the next request, or wait for one; the timer per response of uvicorn is not set."""
-        self._client_since = self.loop.time()
+        self._progress = self.loop.time()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._client_since = math.inf
             self._start_asgi_task(*self.pipeline.pop())
 
     def pause_writing(self) -> None:
         """Wait for the client to read the response."""
         super().pause_writing()
-        self._client_since = self.loop.time()
+        self._progress = self.loop.time()
 
     def resume_writing(self) -> None:
         """Continue to write."""
         super().resume_writing()
-        self._client_since = self.loop.time()
+        self._progress = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, which includes what exceeds a limit."""

@@ -107,3 +107,14 @@ def connect(address: str, source: str = "127.0.0.1") -> socket.socket:
 def memory_mb(process: subprocess.Popen[str]) -> float:
     """The resident memory of the server's process."""
     return psutil.Process(process.pid).memory_info().rss / 2**20
+
+
+def send(connection: socket.socket, data: bytes) -> bool:
+    """Send what can be sent; return whether the connection is open."""
+    try:
+        connection.sendall(data, socket.MSG_DONTWAIT if len(data) < 2**17 else 0)
+    except (BlockingIOError, TimeoutError):
+        return True
+    except OSError:
+        return False
+    return True
