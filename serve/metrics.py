@@ -33,10 +33,16 @@ def reserve(folder: Path) -> None:
 
     They are mapped into memory: on a disk that is full later, a write to a part that is not
     allocated would end the process.
+
+    Raises:
+        OSError: the disk is full.
     """
-    for name in FILES:
-        with (folder / f"{name}_{os.getpid()}.db").open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+    try:
+        for name in FILES:
+            with (folder / f"{name}_{os.getpid()}.db").open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+    except OSError as error:
+        raise OSError(f"no room for the shared metrics in {folder}: {error.strerror}") from error
 
 
 class Metrics:

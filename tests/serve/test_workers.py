@@ -63,7 +63,7 @@ def test_a_killed_worker_is_replaced_and_logged(
                 assert status(address) == 200
         process.terminate()
         assert process.wait(20) == 0
-    record_property("seen", f"replaced within {max(seconds):.1f} s")
+    record_property("seen", f"another started within {max(seconds):.1f} s")
 
 
 @pytest.mark.drill
@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_at_the_start_is_named(
         started(model, "--workers", "2", log=log, TMPDIR=str(disk)) as (process, _),
     ):
         assert process.wait(60) == 1
-    found = re.search(r"error: .*No space left on device.*", log.read_text())
+    found = re.search(r"error: no room .*No space left on device", log.read_text())
     assert found
     record_property("seen", found[0].replace(str(tmp_path), ""))
 
