@@ -68,7 +68,8 @@ class Connection(HttpToolsProtocol):
             self._timer.cancel()
 
     def _end_if_slow(self) -> None:
-        waiting = self.cycle is None or self.cycle.response_complete or self.flow.write_paused
+        last: RequestResponseCycle | None = self.cycle
+        waiting = last is None or last.response_complete or self.flow.write_paused
         left = self._progress + CLIENT_S - self.loop.time()
         if waiting and left <= 0:
             self.transport.abort()

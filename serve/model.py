@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 EXPORTED = "artifacts/*/model.onnx"  # written by `dvc repro export`, below the project root
-# By default, MLflow retries for minutes; with these settings, for 15 s at most.
+DOWNLOAD_S = 12.0  # MLflow alone would retry for minutes
+# An abandoned download ends soon, and no progress bar goes to the log.
 MLFLOW_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
@@ -24,6 +27,7 @@ def resolve(model: str) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: no model has been exported.
+        TimeoutError: MLflow does not answer.
         ValueError: several models have been exported, or the registry does not have the model or
             has other than one ONNX file for it.
     """
@@ -39,11 +43,22 @@ def download(model: str, folder: str) -> Path:
     for name, value in MLFLOW_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow.artifacts import download_artifacts  # serving a file does not need MLflow
-    from mlflow.exceptions import MlflowException
 
+    done: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(download_artifacts(artifact_uri=model, dst_path=folder))
+        except Exception as error:  # MLflow, its storage and its database raise many types
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()  # a stopping server does not wait for it
     try:
-        files = list(Path(download_artifacts(artifact_uri=model, dst_path=folder)).rglob("*.onnx"))
-    except MlflowException as error:
+        files = list(Path(done.result(DOWNLOAD_S)).rglob("*.onnx"))
+    except TimeoutError as error:
+        message = f"MLflow did not answer within {DOWNLOAD_S} s: check MLFLOW_TRACKING_URI"
+        raise TimeoutError(message) from error
+    except Exception as error:
         raise ValueError(f"cannot download {model} from MLflow: {error}") from error
     if len(files) != 1:
         raise ValueError(f"{model} must contain one ONNX file, got {len(files)}")
