@@ -10,7 +10,7 @@ from serve.reader import Headers, HTTPError, Message
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
 # A browser sends no token for what it loads itself; these pages and the document hold no secret.
-OPEN_PATHS = HEALTH_PATHS | {"/", "/style.css", "/page.js", "/docs", "/docs.js", "/openapi.json"}
+OPEN_PATHS = {"/", "/style.css", "/page.js", "/docs", "/docs.js", "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
 TOKEN = re.compile(r"[!-~]+")
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -52,17 +52,16 @@ class Access:
         Raises:
             HTTPError: its Host is not allowed (421), or it lacks the token (401).
         """
-        path, host, authorization = scope["path"], b"", b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"authorization":
-                authorization = value
-        if not self._is_allowed(host) and path not in HEALTH_PATHS:
+        path = scope["path"]
+        if path in HEALTH_PATHS:
+            return
+        headers: Headers = scope["headers"]
+        host = _value(headers, b"host")
+        if not self._is_allowed(host):
             name = host.decode("latin-1")[:100]
             raise HTTPError(421, f"the host {name!r} is not one of --allowed-hosts")
         if self._token and path not in OPEN_PATHS:
-            scheme, _, token = authorization.partition(b" ")
+            scheme, _, token = _value(headers, b"authorization").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
                 raise HTTPError(401, "missing or invalid bearer token")
 
@@ -80,6 +79,13 @@ class Access:
             return False
         name = found[1] or found[2]
         return name in self._hosts or _is_address(name)
+
+
+def _value(headers: Headers, wanted: bytes) -> bytes:
+    for name, value in headers:
+        if name == wanted:
+            return value
+    return b""
 
 
 def _is_address(name: str) -> bool:

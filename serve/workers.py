@@ -49,6 +49,7 @@ def answer(
         log_level="warning",
         access_log=False,
         proxy_headers=False,
+        server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     gc.freeze()  # do not scan what stays loaded at every collection
