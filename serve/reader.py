@@ -11,7 +11,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 4 * 2**20  # fits protocol.MAX_IMAGES images as JSON
-MAX_BYTES = 4 * MAX_BODY_BYTES  # of all bodies that are being read
+MAX_BYTES = 3 * MAX_BODY_BYTES  # of all bodies that are being read
 
 
 class HTTPError(Exception):
