@@ -6,7 +6,6 @@ dataset-fashion-mnist.
 
 import argparse
 import gzip
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,10 +55,10 @@ def image_sets() -> dict[str, np.ndarray]:
 
 def standardized_units(engine: Engine, images: np.ndarray) -> np.ndarray:
     """Return the first layer's units, standardized by their training statistics."""
-    assert engine.drift_tensor
-    units = engine.infer(images)[engine.drift_tensor]
-    mean, std = (np.array(json.loads(engine.metadata[name])) for name in ("unit_mean", "unit_std"))
-    return (units - mean) / std  # (N, units)
+    statistics = engine.statistics
+    assert statistics
+    units = engine.infer(images)[statistics.tensor]
+    return (units - statistics.mean) / statistics.std  # (N, units)
 
 
 def scores(units: np.ndarray, window: int, count: int) -> np.ndarray:
@@ -75,7 +74,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="windows per row (default: 1000)")
     count = parser.parse_args().count
     engine = Engine(files.require(load_params().export.model, "export"))
-    if not engine.drift_tensor:
+    if not engine.statistics:
         sys.exit(f"skipped: {engine.name} has no training statistics to measure drift by")
     sets = image_sets()
     units = {

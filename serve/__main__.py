@@ -1,7 +1,7 @@
 """Serves the exported network over HTTP: `python -m serve`.
 
 SIGTERM stops the server after it has finished the requests that have started; SIGHUP reloads the
-model without dropping a request. If SERVE_TOKEN is set, all routes but the page and the health
+model without dropping a request. If SERVE_TOKEN is set, all routes but the pages and the health
 checks require it as a bearer token.
 """
 
@@ -11,9 +11,13 @@ import logging
 import os
 import socket
 import sys
+import threading
 
+from serve.access import check_token
+from serve.leader import answer_together
 from serve.model import EXPORTED
-from serve.workers import answer, answer_together, configure_log, load_engine
+from serve.reload import describe
+from serve.workers import answer, configure_log, handle_signals, load_engine
 
 log = logging.getLogger("serve")
 
@@ -31,36 +35,58 @@ def parse_arguments() -> argparse.Namespace:
     add("--port", type=int, default=8080, help="the port to listen on")
     add("--workers", type=int, default=1, help="worker processes, at most one per core")
     add("--poll", type=float, metavar="SECONDS", help="check for a new model at this interval")
+    add(
+        "--allowed-hosts",
+        nargs="+",
+        default=["localhost"],
+        metavar="NAME",
+        help="names besides IP addresses that the Host header may have; * allows all",
+    )
     add("--log-requests", action="store_true", help="log each inference request as a line of JSON")
     return parser.parse_args()
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Exit if an option is invalid; warn if the server is public and has no token."""
+    """Warn if the server is public and has no token.
+
+    Raises:
+        ValueError: an option or SERVE_TOKEN is invalid.
+    """
     cores = os.cpu_count() or 1
     if not 1 <= arguments.workers <= cores:
-        sys.exit(f"error: --workers must be from 1 to {cores} (cores), got {arguments.workers}")
-    if arguments.poll is not None and not arguments.poll > 0:
-        sys.exit(f"error: --poll must be > 0 seconds, got {arguments.poll}")
+        raise ValueError(f"--workers must be from 1 to {cores} (cores), got {arguments.workers}")
+    if arguments.poll is not None and not 0 < arguments.poll < threading.TIMEOUT_MAX:
+        raise ValueError(f"--poll must be > 0 seconds, got {arguments.poll}")
+    check_token(os.environ.get("SERVE_TOKEN"))
     local = arguments.host == "localhost" or ipaddress.ip_address(arguments.host).is_loopback
     if not local and not os.environ.get("SERVE_TOKEN"):
         log.warning("%s is open to everyone who can reach it: set SERVE_TOKEN", arguments.host)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
 def main() -> None:
     """Load the model and serve it until stopped."""
+    hangups = handle_signals()
     configure_log()
     arguments = parse_arguments()
     try:
         check(arguments)
         engine = load_engine(arguments.model)
-        listener = socket.create_server((arguments.host, arguments.port), backlog=2048)
-    except (OSError, OverflowError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    address = f"http://{arguments.host}:{listener.getsockname()[1]}"
+        listener = listen(arguments.host, arguments.port)
+    except Exception as error:  # of any type: MLflow and its storage raise many
+        sys.exit(f"error: {describe(error)}")
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    address = f"http://{host}:{listener.getsockname()[1]}"
     print(f"{engine.name} version {engine.version} at {address}", flush=True)
-    run = answer if arguments.workers == 1 else answer_together
-    run(arguments, listener)
+    if arguments.workers == 1:
+        answer(arguments, listener, engine, hangups)
+    else:
+        sys.exit(answer_together(arguments, listener, hangups))
 
 
 if __name__ == "__main__":

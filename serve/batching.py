@@ -14,6 +14,7 @@ from serve.engine import Engine
 from serve.metrics import Metrics
 
 Answer = tuple[Engine, dict[str, np.ndarray]]
+Waiting = tuple[np.ndarray, asyncio.Future[Answer], float]  # images, answer, start
 
 
 class OverloadError(Exception):
@@ -36,12 +37,12 @@ class Batcher:
         self.waiting = 0  # images
         self._max_waiting = max_waiting
         self._max_batch = max_batch
-        self._queue: deque[tuple[np.ndarray, asyncio.Future[Answer], float]] = deque()
+        self._queue: deque[Waiting] = deque()
 
     def swap(self, engine: Engine) -> None:
         """Run all subsequent batches on another engine."""
-        self.engine = engine
         self.metrics.set_engine(engine)
+        self.engine = engine
 
     def infer(self, images: np.ndarray, start: float) -> asyncio.Future[Answer]:
         """Queue images (N, 28, 28) uint8; return a future of the engine and its outputs for them.
@@ -78,12 +79,14 @@ class Batcher:
         try:
             together = [images for images, _, _ in batch]
             tensors = engine.infer(together[0] if len(batch) == 1 else np.concatenate(together))
+            self.metrics.observe_batch(tensors, self.waiting)
+            self._answer(batch, engine, tensors)
         except Exception as error:  # of any type: every caller must receive it
             for _, answer, _ in batch:
                 if not answer.done():
                     answer.set_exception(error)
-            return
-        self.metrics.observe_batch(tensors, self.waiting)
+
+    def _answer(self, batch: list[Waiting], engine: Engine, tensors: dict[str, np.ndarray]) -> None:
         now = time.perf_counter()
         self.metrics.observe_requests(200, [now - start for _, _, start in batch])
         logits, probabilities = tensors["logits"], tensors["probabilities"]

@@ -10,8 +10,12 @@ https://en.wikipedia.org/wiki/Kullback-Leibler_divergence#Examples
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+
+KEYS = ("drift_tensor", "unit_mean", "unit_std")
 
 # Images per score. A smaller window reacts sooner but separates less: of 1,000 random windows of
 # 256 images, those of the test set score at most 0.012 and those of images shifted by 2 pixels at
@@ -25,20 +29,46 @@ def drift_score(mean: np.ndarray, variance: np.ndarray) -> float:
     return float(np.mean((mean**2 + variance - 1 - np.log(variance)) / 2))
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """The drift tensor's name, and its moments over the training images, (units,) float64."""
+
+    tensor: str
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def read_statistics(metadata: Mapping[str, str]) -> Statistics | None:
+    """Return the statistics in a model's metadata, or None if it has none.
+
+    Raises:
+        ValueError: some are missing or invalid.
+    """
+    found = [key for key in KEYS if key in metadata]
+    if not found:
+        return None
+    if len(found) < len(KEYS):
+        raise ValueError(f"its metadata must have all or none of {KEYS}, got {found}")
+    moments = {key: np.array(json.loads(metadata[key]), np.float64) for key in KEYS[1:]}
+    mean, std = moments.values()
+    if mean.ndim != 1 or mean.shape != std.shape:
+        shapes = {key: moment.shape for key, moment in moments.items()}
+        raise ValueError(f"unit_mean and unit_std must be one number per unit, got {shapes}")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise ValueError("unit_mean must be finite, and unit_std finite and > 0")
+    return Statistics(metadata["drift_tensor"], mean, std)
+
+
 class DriftWindow:
     """Accumulates the first layer's moments and scores every full window.
 
     score: the score of the last full window, NaN before the first one.
     """
 
-    def __init__(self, metadata: dict[str, str]) -> None:
-        """Read the name of the drift tensor and its statistics over the training images.
-
-        metadata: the model's; `drift_tensor`, `unit_mean` and `unit_std` are read.
-        """
-        self.tensor = metadata["drift_tensor"]
-        self._mean = np.array(json.loads(metadata["unit_mean"]))
-        self._std = np.array(json.loads(metadata["unit_std"]))
+    def __init__(self, statistics: Statistics) -> None:
+        self.tensor = statistics.tensor
+        self._mean = statistics.mean
+        self._std = statistics.std
         self.score = float("nan")
         self._begin()
 

@@ -8,7 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from serve.drift import read_statistics
+
 OUTPUTS = ["logits", "probabilities"]
+CLASSES = 10
 
 
 class Engine:
@@ -17,6 +20,7 @@ class Engine:
     name: the network's name, from the file.
     version: the first 12 digits of the file's SHA-256, which identify the model in each response.
     metadata: the metadata that `export` wrote into the file.
+    statistics: what drift is measured by, or None.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -24,43 +28,61 @@ class Engine:
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ValueError: ONNX Runtime cannot load it, it has other inputs or outputs, or it fails its
-                self-test.
+            ValueError: ONNX Runtime cannot load it, its inputs, outputs or metadata are not those
+                of such a model, or it fails its self-test.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
-        content = path.read_bytes()
+        content = path.read_bytes()  # once: what is hashed is what runs
+        self.version = hashlib.sha256(content).hexdigest()[:12]
+        try:
+            self._load(content, threads)
+            self._check_outputs()
+            self.self_test()
+        except Exception as error:  # protobuf, ONNX Runtime and NumPy raise many types
+            raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
+
+    def _load(self, content: bytes, threads: int) -> None:
+        model = onnx.load_from_string(content)
+        self.name: str = model.graph.name
+        self.metadata = {entry.key: entry.value for entry in model.metadata_props}
+        self.statistics = read_statistics(self.metadata)
+        if self.statistics:
+            units = onnx.helper.make_tensor_value_info(
+                self.statistics.tensor, onnx.TensorProto.FLOAT, None
+            )
+            model.graph.output.append(units)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # the default ignores a container's limits
-        try:
-            model = onnx.load_from_string(content)
-            self.metadata = {entry.key: entry.value for entry in model.metadata_props}
-            self.drift_tensor = self.metadata.get("drift_tensor")
-            if self.drift_tensor:
-                units = onnx.helper.make_tensor_value_info(
-                    self.drift_tensor, onnx.TensorProto.FLOAT, None
-                )
-                model.graph.output.append(units)
-            watched = model.SerializeToString()
-            self._session = ort.InferenceSession(watched, options, ["CPUExecutionProvider"])
-        except Exception as error:  # protobuf and ONNX Runtime raise many types
-            raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
-        tensors = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
+        self._session = ort.InferenceSession(
+            model.SerializeToString(), options, ["CPUExecutionProvider"]
+        )
         self._outputs = [node.name for node in self._session.get_outputs()]
-        if tensors != [("images", "tensor(uint8)", [28, 28])] or self._outputs[:2] != OUTPUTS:
+
+    def _check_outputs(self) -> None:
+        sizes = dict.fromkeys(OUTPUTS, CLASSES)
+        if self.statistics:
+            sizes[self.statistics.tensor] = len(self.statistics.mean)
+        tensors = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
+        if tensors != [("images", "tensor(uint8)", [28, 28])] or self._outputs != list(sizes):
             raise ValueError(
-                f"{path} must have the input images uint8 [-1, 28, 28] and the outputs {OUTPUTS}, "
+                f"it must have the input images uint8 [-1, 28, 28] and the outputs {OUTPUTS}, "
                 f"got {tensors} and {self._outputs}"
             )
-        self.name: str = model.graph.name
-        self.version = hashlib.sha256(content).hexdigest()[:12]
-        self.self_test()
+        for count in (1, 2):  # a graph may have a fixed batch size
+            for name, values in self.infer(np.zeros((count, 28, 28), np.uint8)).items():
+                expected = (count, sizes[name])
+                if values.shape != expected or values.dtype != np.float32:
+                    raise ValueError(
+                        f"{name} of {count} images must be float32 {expected}, "
+                        f"got {values.dtype} {values.shape}"
+                    )
 
     def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network on images (N, 28, 28) uint8.
 
         Returns:
-            By name, logits and probabilities (N, 10) float32 and, if the metadata names one, the
+            By name, logits and probabilities (N, 10) float32 and, if there are statistics, the
             drift tensor (N, units) float32.
         """
         values = self._session.run(self._outputs, {"images": images})
@@ -75,9 +97,9 @@ class Engine:
         try:
             test = json.loads(self.metadata["self_test"])
             images = np.array(test["images"], np.uint8).repeat(28 * 28).reshape(-1, 28, 28)
-            expected = np.array(test["logits"])
+            expected = np.array(test["logits"], np.float64).reshape(len(images), CLASSES)
             difference = np.abs(self.infer(images)["logits"] - expected).max()
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             raise ValueError(f"the model has no valid self-test: {error}") from error
         if not difference <= 1e-3:
             raise ValueError(f"the model fails its self-test: logits differ by {difference} > 1e-3")

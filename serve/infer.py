@@ -9,10 +9,12 @@ import time
 import uuid
 
 from serve import protocol
+from serve.access import NO_SNIFFING
 from serve.batching import Batcher, OverloadError
 from serve.engine import Engine
 from serve.reader import Headers, HTTPError, Message, Reader, Receive, Send, json_length
 
+REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 log = logging.getLogger("serve")
 
@@ -40,7 +42,7 @@ async def respond(
         log.exception("inference request failed")
         status, body = 500, b'{"error":"internal error, see the log"}'
         headers = [(b"content-type", b"application/json")]
-    headers.append((b"content-length", b"%d" % len(body)))
+    headers += [(b"content-length", b"%d" % len(body)), NO_SNIFFING]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
     if status != 200:  # the batcher observes the successful ones
@@ -56,10 +58,13 @@ async def respond_and_log(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Call `respond`, echo or generate the X-Request-ID header, and log one line of JSON."""
+    """Call `respond`, echo or generate the X-Request-ID header, and log one line of JSON.
+
+    An X-Request-ID that is not 1 to 128 printable characters is replaced.
+    """
     start = time.perf_counter()
-    given = dict(scope["headers"]).get(b"x-request-id")
-    request_id = given or uuid.uuid4().hex.encode()
+    given = dict(scope["headers"]).get(b"x-request-id", b"")
+    request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
 
     async def send_with_id(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -69,7 +74,7 @@ async def respond_and_log(
     status = await respond(batcher, reader, path, scope, receive, send_with_id)
     line = {
         "request_id": request_id.decode("latin-1"),
-        "path": scope["path"],
+        "path": scope["path"][:200],
         "status": status,
         "latency_ms": round((time.perf_counter() - start) * 1000, 3),
         "model_version": batcher.engine.version,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 from prometheus_client import (
@@ -20,13 +21,36 @@ log = logging.getLogger("serve")
 
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 STATUSES = [200, 400, 404, 408, 413, 500, 503]
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's name; set by leader.py
+# The files that prometheus_client writes there, by the types and modes of the metrics below.
+FILES = ["counter", "histogram", "gauge_livemax", "gauge_livesum", "gauge_mostrecent"]
+FILE_BYTES = 2**18
 BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+
+
+def reserve(folder: Path) -> None:
+    """Allocate this process's files of shared metrics.
+
+    They are mapped into memory: on a disk that is full later, a write to a part that is not
+    allocated would end the process.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        for name in FILES:
+            with (folder / f"{name}_{os.getpid()}.db").open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+    except OSError as error:
+        raise OSError(f"no room for the shared metrics in {folder}: {error.strerror}") from error
 
 
 class Metrics:
     """The server's counters, histograms and gauges, in their own registry."""
 
     def __init__(self, engine: Engine) -> None:
+        if METRICS_FOLDER in os.environ:
+            reserve(Path(os.environ[METRICS_FOLDER]))
         self._registry = CollectorRegistry()
         registry = self._registry
         latency = Histogram(
@@ -54,6 +78,11 @@ class Metrics:
             "inference_model_info", "1 for the served version", ["name", "version"],
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
+        refusals = Counter(
+            "http_refusals", "Requests refused for their token (401) or host (421)", ["status"],
+            registry=registry,
+        )  # fmt: skip
+        self._refusals = {status: refusals.labels(str(status)) for status in (401, 421)}
         self._engine: Engine | None = None
         self.set_engine(engine)
 
@@ -76,20 +105,24 @@ class Metrics:
             if count:
                 self._predictions[digit].inc(count)
 
+    def count_refusal(self, status: int) -> None:
+        """Count a request that access.py has refused."""
+        self._refusals[status].inc()
+
     def set_engine(self, engine: Engine) -> None:
         """Record which version is served, and start a new drift window for it."""
         if self._engine:
             self._model.labels(self._engine.name, self._engine.version).set(0)
         self._model.labels(engine.name, engine.version).set(1)
         self._engine = engine
-        self._window = DriftWindow(engine.metadata) if engine.drift_tensor else None
+        self._window = DriftWindow(engine.statistics) if engine.statistics else None
         self._drift.set(float("nan"))
         if not self._window:
             log.warning("the model has no training statistics: drift is not measured")
 
     def exposition(self) -> bytes:
         """Return the metrics of all workers in Prometheus's text format."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        if METRICS_FOLDER not in os.environ:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)

@@ -1,33 +1,65 @@
 """Resolves --model to a file: a path, or a model in MLflow's registry."""
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
 EXPORTED = "artifacts/*/model.onnx"  # written by `dvc repro export`, below the project root
+DOWNLOAD_S = 12.0  # MLflow alone would retry for minutes
+# An abandoned download ends soon, and no progress bar goes to the log.
+MLFLOW_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
-def resolve(model: str) -> Path:
-    """Return the path of an ONNX file, downloading it first if it is in the registry.
+@contextmanager
+def resolve(model: str) -> Iterator[Path]:
+    """Yield the path of an ONNX file, which is downloaded for the block if it is in the registry.
 
     model: a path, `EXPORTED`, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry at
         MLFLOW_TRACKING_URI.
 
     Raises:
         FileNotFoundError: no model has been exported.
+        TimeoutError: MLflow does not answer.
         ValueError: several models have been exported, or the registry does not have the model or
             has other than one ONNX file for it.
     """
-    if model == EXPORTED:
-        return exported()
-    if not model.startswith("models:/"):
-        return Path(model)
-    from mlflow.artifacts import download_artifacts  # serving a file does not need MLflow
-    from mlflow.exceptions import MlflowException
+    if model.startswith("models:/"):
+        with TemporaryDirectory(prefix="serve-model-") as folder:
+            yield download(model, folder)
+    else:
+        yield exported() if model == EXPORTED else Path(model)
 
+
+def download(model: str, folder: str) -> Path:
+    """Download a model from the registry into a folder; see `resolve`."""
+    for name, value in MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.artifacts import download_artifacts  # serving a file does not need MLflow
+
+    done: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(download_artifacts(artifact_uri=model, dst_path=folder))
+        except Exception as error:  # MLflow, its storage and its database raise many types
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()  # a stopping server does not wait for it
     try:
-        folder = Path(download_artifacts(artifact_uri=model))
-    except MlflowException as error:
+        files = list(Path(done.result(DOWNLOAD_S)).rglob("*.onnx"))
+    except TimeoutError as error:
+        message = f"MLflow did not answer within {DOWNLOAD_S} s: check MLFLOW_TRACKING_URI"
+        raise TimeoutError(message) from error
+    except Exception as error:
         raise ValueError(f"cannot download {model} from MLflow: {error}") from error
-    files = list(folder.rglob("*.onnx"))
     if len(files) != 1:
         raise ValueError(f"{model} must contain one ONNX file, got {len(files)}")
     return files[0]

@@ -62,7 +62,7 @@ class InputTensor(Struct):
         Meta(description=f"[N, 28, 28] with N from 1 to {MAX_IMAGES}", examples=[[1, 28, 28]]),
     ]
     data: Annotated[
-        list | UnsetType,
+        list[int | list[list[int]]] | UnsetType,
         Meta(
             description="N × 784 integers, 0 (background) to 255 (ink), flat or nested",
             examples=[[0] * PIXELS],
@@ -175,6 +175,8 @@ def _decode_images(tensor: InputTensor, raw: memoryview) -> np.ndarray:
             f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {tensor.shape}"
         )
     size = tensor.parameters.binary_data_size
+    if size is None and raw:
+        raise RequestError(f"{len(raw)} bytes follow the JSON, but images has no binary_data_size")
     if size is None:
         pixels: memoryview | bytearray = _decode_data(tensor.data)
     elif size != len(raw) or tensor.data is not UNSET:

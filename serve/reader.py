@@ -11,6 +11,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 4 * 2**20  # fits protocol.MAX_IMAGES images as JSON
+MAX_BYTES = 3 * MAX_BODY_BYTES  # of all bodies that are being read
 
 
 class HTTPError(Exception):
@@ -43,12 +44,14 @@ class Reader:
     def __init__(self, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
         self._since: dict[asyncio.Task, float] = {}  # start of each task's read
+        self._bytes = 0
 
     async def read(self, receive: Receive) -> bytes:
         """Return the complete body.
 
         Raises:
-            HTTPError: the body is too large (413), too slow (408) or incomplete (400).
+            HTTPError: the body is too large (413), too slow (408) or incomplete (400), or too many
+                are being read (503).
         """
         task = asyncio.current_task()
         assert task
@@ -61,6 +64,9 @@ class Reader:
                     raise HTTPError(400, "the client disconnected")
                 pieces.append(message["body"])
                 size += len(message["body"])
+                self._bytes += len(message["body"])
+                if self._bytes > MAX_BYTES:
+                    raise HTTPError(503, "too many requests are sending: try again in a second")
                 if size > MAX_BODY_BYTES:
                     raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes: send less")
                 if not message["more_body"]:
@@ -68,6 +74,7 @@ class Reader:
         except asyncio.CancelledError as error:
             raise HTTPError(408, f"the body did not arrive within {self._timeout_s} s") from error
         finally:
+            self._bytes -= size
             del self._since[task]
 
     def cancel_slow(self) -> None:

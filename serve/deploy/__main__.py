@@ -62,7 +62,8 @@ def main() -> None:
     )  # fmt: skip
     arguments = parser.parse_args()
     try:
-        content = resolve(arguments.model).read_bytes()
+        with resolve(arguments.model) as path:
+            content = path.read_bytes()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     model = onnx.load_from_string(content)

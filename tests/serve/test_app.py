@@ -1,10 +1,14 @@
+import asyncio
 from pathlib import Path
+from queue import SimpleQueue
 
 import httpx
 import numpy as np
 import pytest
 
 from pipeline.data.load import Dataset
+from serve.access import Access
+from serve.app import App
 from serve.engine import Engine
 
 MODEL = "/v2/models/batchnorm_mlp"
@@ -41,6 +45,25 @@ def test_the_health_routes_report_live_and_ready(server: httpx.Client, model: Pa
         assert server.get(path).json() == {"live": True, "ready": True}
     for path in (f"{MODEL}/ready", f"{MODEL}/versions/{Engine(model).version}/ready"):
         assert server.get(path).json() == {"name": "batchnorm_mlp", "ready": True}
+
+
+@pytest.mark.drill
+def test_readiness_is_503_while_the_model_fails(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(model)
+    app = App(engine, lambda: engine, Access(), SimpleQueue())
+    paths = ("/v2/health/ready", f"{MODEL}/ready")
+
+    async def statuses() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return [(await client.get(path)).status_code for path in paths]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "infer", lambda _images: 1 / 0)
+        assert asyncio.run(statuses()) == [503, 503]
+    assert asyncio.run(statuses()) == [200, 200]
 
 
 def test_an_error_is_one_sentence_of_json(server: httpx.Client) -> None:

@@ -80,6 +80,23 @@ def test_a_failure_reaches_every_request_of_its_batch_and_no_other(
     asyncio.run(infer())
 
 
+@pytest.mark.drill
+@pytest.mark.parametrize("part", ["observe_batch", "observe_requests"])
+def test_no_caller_is_lost_if_recording_its_batch_fails(
+    model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    async def infer() -> None:
+        batcher = Batcher(Engine(model))
+        with monkeypatch.context() as patch:
+            patch.setattr(batcher.metrics, part, lambda *_: 1 / 0)
+            requests = (batcher.infer(small_dataset.test_images[:1], 0.0) for _ in range(2))
+            errors = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 5)
+        assert [type(error) for error in errors] == [ZeroDivisionError] * 2
+        await asyncio.wait_for(batcher.infer(small_dataset.test_images[:1], 0.0), 5)
+
+    asyncio.run(infer())
+
+
 def test_a_canceled_request_does_not_affect_the_others(model: Path, small_dataset: Dataset) -> None:
     async def infer() -> None:
         batcher = Batcher(Engine(model))

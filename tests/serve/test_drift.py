@@ -1,5 +1,4 @@
 import asyncio
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,13 @@ from torch.distributions import Normal, kl_divergence
 
 from pipeline.data.load import Dataset
 from serve.batching import Batcher
-from serve.drift import WINDOW, DriftWindow, drift_score
+from serve.drift import WINDOW, DriftWindow, Statistics, drift_score
 from serve.engine import Engine
 
 
 def window(mean: float = 0.0, std: float = 1.0) -> DriftWindow:
     """A window over five units of this mean and standard deviation over the training images."""
-    statistics = {"unit_mean": json.dumps([mean] * 5), "unit_std": json.dumps([std] * 5)}
-    return DriftWindow({"drift_tensor": "units"} | statistics)
+    return DriftWindow(Statistics("units", np.full(5, mean), np.full(5, std)))
 
 
 def test_the_score_is_the_mean_kullback_leibler_divergence() -> None:
@@ -68,8 +66,8 @@ def test_the_engine_returns_the_tensor_that_the_model_names(
     model: Path, small_dataset: Dataset
 ) -> None:
     engine = Engine(model)
-    assert engine.drift_tensor
-    assert engine.infer(small_dataset.test_images[:5])[engine.drift_tensor].shape == (5, 128)
+    assert engine.statistics
+    assert engine.infer(small_dataset.test_images[:5])[engine.statistics.tensor].shape == (5, 128)
 
 
 def test_images_as_in_training_have_a_low_drift_score(

@@ -10,6 +10,7 @@ import pytest
 from pipeline.core.files import ROOT
 from pipeline.data.load import Dataset
 from serve.engine import Engine
+from tests.serve.bad_models import BAD
 
 
 def test_the_engine_returns_logits_and_probabilities(model: Path, small_dataset: Dataset) -> None:
@@ -43,11 +44,24 @@ def test_a_model_with_another_input_is_refused(model: Path) -> None:
         Engine(model)
 
 
+@pytest.mark.parametrize("kind", BAD)
+def test_a_model_of_other_sizes_or_metadata_is_refused_with_the_reason(
+    model: Path, kind: str
+) -> None:
+    change, reason = BAD[kind]
+    bad = onnx.load(model)
+    change(bad)
+    onnx.save(bad, model)
+    with pytest.raises(ValueError, match=f"(?s)model.onnx is .*{reason}"):
+        Engine(model)
+
+
 def test_serving_imports_neither_torch_nor_mlflow(model: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import serve.__main__;"
         "from serve.app import App; from serve.engine import Engine;"
-        "App(lambda: Engine(Path(sys.argv[1])));"
+        "from serve.access import Access; import queue;"
+        "App(Engine(Path(sys.argv[1])), None, Access(), queue.SimpleQueue());"
         "sys.exit(str({'torch', 'mlflow', 'pipeline', 'models'} & set(sys.modules) or 0))"
     )
     done = subprocess.run([sys.executable, "-c", code, model], cwd=ROOT, capture_output=True)

@@ -94,6 +94,8 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, str | None]:
     return body[: draw(st.just(len(body)) | st.integers(0, len(body)))], length
 
 
+@pytest.mark.drill
+@pytest.mark.slow
 def test_ten_thousand_bodies_cause_no_failure_no_hang_and_no_growth(
     address: str, connection: http.client.HTTPConnection
 ) -> None:

@@ -1,0 +1,96 @@
+"""Decides which requests are answered: by the host that they name, and by their bearer token."""
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+from serve.reader import Headers, HTTPError, Message
+
+HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
+# A browser sends no token for what it loads itself; these pages and the document hold no secret.
+OPEN_PATHS = {"/", "/style.css", "/page.js", "/docs", "/docs.js", "/openapi.json"}
+HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
+TOKEN = re.compile(r"[!-~]+")
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+SECURITY_HEADERS: Headers = [
+    NO_SNIFFING,
+    (b"x-frame-options", b"DENY"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+]
+
+
+def check_token(token: str | None) -> None:
+    """Raise ValueError unless a client can send the token in a header."""
+    if token and not TOKEN.fullmatch(token):
+        raise ValueError(
+            "SERVE_TOKEN must be printable ASCII without spaces or line breaks: "
+            'set it with SERVE_TOKEN="$(cat FILE)", which drops the last line break'
+        )
+
+
+class Access:
+    """The rules of access.
+
+    token: bearer token that all routes but the page and the health checks require, if given.
+    hosts: names that the Host header may have, besides IP addresses; "*" allows all.
+    """
+
+    def __init__(self, token: str | None = None, hosts: Collection[str] = ("localhost",)) -> None:
+        self._token = token.encode() if token else None
+        self._hosts = {host.lower() for host in hosts}
+        self._is_allowed = lru_cache(maxsize=1024)(self._is_allowed_host)
+
+    def check(self, scope: Message) -> None:
+        """Check a request by its path and headers.
+
+        Raises:
+            HTTPError: its Host is not allowed (421), or it lacks the token (401).
+        """
+        path = scope["path"]
+        if path in HEALTH_PATHS:
+            return
+        headers: Headers = scope["headers"]
+        host = _value(headers, b"host")
+        if not self._is_allowed(host):
+            name = host.decode("latin-1")[:100]
+            raise HTTPError(421, f"the host {name!r} is not one of --allowed-hosts")
+        if self._token and path not in OPEN_PATHS:
+            scheme, _, token = _value(headers, b"authorization").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
+                raise HTTPError(401, "missing or invalid bearer token")
+
+    def _is_allowed_host(self, header: bytes) -> bool:
+        """Whether a page of another site cannot have sent the request.
+
+        Such a page reaches this server by having its own name resolve to the server's address (DNS
+        rebinding). An address in Host is always one that the client meant to reach; browsers
+        always send Host.
+        """
+        if not header or "*" in self._hosts:
+            return True
+        found = HOST.fullmatch(header.decode("latin-1").lower())
+        if not found:
+            return False
+        name = found[1] or found[2]
+        return name in self._hosts or _is_address(name)
+
+
+def _value(headers: Headers, wanted: bytes) -> bytes:
+    for name, value in headers:
+        if name == wanted:
+            return value
+    return b""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,147 @@
+"""One HTTP connection, within limits of memory, time and number: a subclass of uvicorn's.
+
+uvicorn alone limits neither the headers nor the requests that a client sends ahead of the answers,
+and waits forever for a client that stops halfway.
+"""
+
+import asyncio
+import json
+from collections.abc import Sized
+from http import HTTPStatus
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
+MAX_HEADERS = 100
+MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
+MAX_CONNECTIONS = 400  # per process; all with full heads, they hold about 32 MB
+CLIENT_S = 10.0  # for a client to send the next request's head, or to read a response
+
+
+class Flow(FlowControl):
+    """Flow control that does not read more while parsed requests wait for their turn."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read more, unless requests are waiting."""
+        if not self._waiting:
+            super().resume_reading()
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that refuses what exceeds a limit, and ends when its client is too slow."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.headers = []
+        self._head_bytes = 0  # received since the last head or piece of a body
+        self._progress = self.loop.time()  # of the client: when it last let the server go on
+        self._refused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to wait for a request, or refuse the connection if there are too many."""
+        super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._refuse(503, f"more than {MAX_CONNECTIONS} connections: try again in a second")
+        else:
+            self._timer = self.loop.call_later(CLIENT_S, self._end_if_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the waiting requests: they and the connection refer to each other."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._timer:
+            self._timer.cancel()
+
+    def _end_if_slow(self) -> None:
+        last: RequestResponseCycle | None = self.cycle
+        waiting = last is None or last.response_complete or self.flow.write_paused
+        left = self._progress + CLIENT_S - self.loop.time()
+        if waiting and left <= 0:
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(max(left, 1), self._end_if_slow)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived, unless the connection is about to end."""
+        if self._refused:
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        """Start the request, or end the connection if it exceeds a limit."""
+        large = len(self.headers) > MAX_HEADERS
+        if self._head_bytes > MAX_HEAD_BYTES:  # most of it may be the body
+            sizes = [len(name) + len(value) for name, value in self.headers]
+            large |= sum(sizes, len(self.url)) > MAX_HEAD_BYTES
+        if large:
+            self._refuse_head()
+        elif len(self.pipeline) >= MAX_AHEAD:
+            self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
+        if self._refused:
+            raise ConnectionAbortedError  # makes the parser stop
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of the body on."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Start the next request, or wait for one; the timer per response of uvicorn is not set."""
+        self._progress = self.loop.time()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read the response."""
+        super().pause_writing()
+        self._progress = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """Continue to write."""
+        super().resume_writing()
+        self._progress = self.loop.time()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed, which includes what exceeds a limit."""
+        self._refuse(400, msg)
+
+    def _refuse_head(self) -> None:
+        limits = f"{MAX_HEAD_BYTES} bytes or {MAX_HEADERS} lines"
+        self._refuse(431, f"the headers exceed {limits}: send less")
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self._refused:
+            return
+        self._refused = True
+        last: RequestResponseCycle | None = self.cycle
+        if last is not None and not last.more_body and not last.response_complete:
+            last.keep_alive = False  # respond to the earlier requests, then end
+            return
+        body = json.dumps({"error": message}).encode()
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+        self.transport.close()

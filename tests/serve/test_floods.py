@@ -1,0 +1,186 @@
+"""Clients that send too much, too slowly or for too long cost little memory, and harm nobody."""
+
+import http.client
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.serve.process import (
+    INFER,
+    MODEL,
+    Record,
+    connect,
+    http_request,
+    memory_mb,
+    raw_infer,
+    raw_request,
+    send,
+    serving,
+    wait_until,
+)
+
+GROWTH_MB = 32
+POST = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+GET = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n"
+FLOODS = {  # connections, what each sends first, and what it then repeats
+    "pipelined requests that are never read": (1, b"", b"GET /v2 HTTP/1.1\r\n\r\n" * 3000),
+    "pipelined requests of 100 clients": (100, b"", b"GET /v2 HTTP/1.1\r\n\r\n" * 3000),
+    "endless headers": (1, GET, b"a: b\r\n" * 10_000),
+    "an endless header": (1, GET + b"a: ", b"b" * 2**16),
+    "an endless path": (1, b"GET /", b"a" * 2**16),
+    "an endless chunk extension": (1, POST + b"1;", b"a" * 2**16),
+    "endless trailers": (1, POST + b"0\r\n", b"a: b\r\n" * 10_000),
+    "half-sent headers of 1000 clients": (1000, GET + b"a: " + b"b" * 60_000, b""),
+    "half-sent bodies of 100 clients": (
+        100,
+        http_request("POST", INFER, Content_Length=str(2**22)) + bytes(2**20),
+        b"",
+    ),
+}
+Server = tuple[subprocess.Popen[str], str]
+
+
+@pytest.fixture
+def server(model: Path) -> Iterator[Server]:
+    with serving(model) as server:
+        yield server
+
+
+def status(address: str, request: bytes) -> int:
+    """The status of the response to a request as it goes over the wire."""
+    with connect(address) as connection:
+        connection.sendall(request)
+        return int(connection.recv(12)[9:])
+
+
+def flood(server: Server, count: int, first: bytes, repeated: bytes, seconds: float) -> float:
+    """Send as much as the server takes, and return the peak of its memory in MB."""
+    process, address = server
+    peak = memory_mb(process)
+    end = time.monotonic() + seconds
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(address)) for _ in range(count)]
+        for connection in connections:
+            connection.settimeout(1)
+            send(connection, first)
+        while time.monotonic() < end and peak < 500:
+            connections = [client for client in connections if send(client, repeated)]
+            peak = max(peak, memory_mb(process))
+            time.sleep(0.001)
+    return peak
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("kind", FLOODS)
+def test_memory_grows_by_less_than_32_mb_and_others_are_answered(
+    server: Server, kind: str, record_property: Record
+) -> None:
+    process, address = server
+    for _ in range(100):
+        assert status(address, raw_infer()) == 200
+    before = memory_mb(process)
+    growth = flood(server, *FLOODS[kind], seconds=4) - before
+    record_property("growth", f"growth {growth:.0f} MB")
+    assert growth < GROWTH_MB
+    wait_until(lambda: status(address, raw_infer()) == 200, timeout_s=15)
+    assert memory_mb(process) - before < GROWTH_MB
+
+
+def test_headers_over_the_limit_are_431_however_they_arrive(server: Server) -> None:
+    _, address = server
+    for headers in (b"a: " + b"b" * 2**16, b"a: b\r\n" * 101):
+        assert status(address, GET + headers + b"\r\n\r\n") == 431
+        assert status(address, GET + headers) == 431  # not yet complete
+    assert status(address, GET + b"a: " + b"b" * 60_000 + b"\r\n\r\n") == 200
+
+
+def test_pipelined_requests_are_answered_in_order_and_their_number_is_limited(
+    server: Server,
+) -> None:
+    _, address = server
+    requests = [raw_infer(), http_request("GET", MODEL), http_request("GET", "/nothing")] * 5
+    with connect(address) as connection:
+        for start in range(0, len(requests), 5):
+            connection.sendall(b"".join(requests[start : start + 5]))
+        connection.sendall(http_request("GET", "/v2", Connection="close"))
+        content = connection.makefile("rb").read()
+    statuses = [part[:3] for part in content.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"200", b"404"] * 5 + [b"200"]
+    with connect(address) as connection:
+        connection.sendall(http_request("GET", "/v2") * 40)
+        content = connection.makefile("rb").read()
+    assert 16 <= content.count(b"HTTP/1.1 200") <= 40
+    assert b"connection: close" in content[content.rindex(b"HTTP/1.1") :]
+
+
+@pytest.mark.drill
+def test_connections_over_the_limit_are_503_and_others_still_answered(server: Server) -> None:
+    _, address = server
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(address)) for _ in range(410)]
+        connections[0].sendall(http_request("GET", "/v2"))
+        assert connections[0].recv(12) == b"HTTP/1.1 200"
+        assert connections[-1].recv(12) == b"HTTP/1.1 503"
+    wait_until(lambda: status(address, http_request("GET", "/v2")) == 200)
+
+
+@pytest.mark.drill
+@pytest.mark.slow
+def test_idle_and_half_sent_and_unread_connections_end_within_15_s(
+    server: Server, record_property: Record
+) -> None:
+    _, address = server
+    unread = http_request("GET", "/openapi.json") * 16
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(address)) for _ in range(3)]
+        clients[1].sendall(GET)
+        clients[2].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        start = time.monotonic()
+        while time.monotonic() < start + 8:
+            send(clients[2], unread)
+            time.sleep(0.05)
+        clients[0].settimeout(15)
+        assert clients[0].recv(1) == b""
+        assert clients[1].recv(1) == b""
+        wait_until(lambda: not send(clients[2], unread), timeout_s=15)
+        seconds = time.monotonic() - start
+        record_property("seen", f"all ended after {seconds:.0f} s")
+    assert seconds < 25
+
+
+@pytest.mark.drill
+@pytest.mark.slow
+def test_100000_requests_and_50000_connections_leave_memory_flat(
+    server: Server, record_property: Record
+) -> None:
+    process, address = server
+    figures = []
+
+    def requests(count: int) -> None:
+        body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+        with closing(http.client.HTTPConnection(address.removeprefix("http://"))) as client:
+            for _ in range(count):
+                client.request("POST", INFER, body, headers)
+                response = client.getresponse()
+                response.read()
+                assert response.status == 200
+
+    def connections(count: int) -> None:
+        for number in range(count):  # from several addresses, for want of ports
+            with connect(address, f"127.0.0.{2 + number % 8}") as connection:
+                connection.sendall(http_request("GET", "/v2/health/live"))
+                assert connection.recv(12) == b"HTTP/1.1 200"
+
+    for use, count in ((requests, 100_000), (connections, 50_000)):
+        use(count // 10)  # reach the plateau first
+        before = memory_mb(process)
+        use(count)
+        figures.append(memory_mb(process) - before)
+    record_property("growth", "growth {:.1f} MB and {:.1f} MB".format(*figures))
+    assert max(figures) < 4

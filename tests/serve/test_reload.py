@@ -1,0 +1,192 @@
+"""A reload replaces the model without failing a request, or keeps the old one and says why."""
+
+import asyncio
+import queue
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+
+from serve.batching import Batcher
+from serve.engine import Engine
+from serve.reload import Reloader
+from tests.serve.bad_models import BAD
+from tests.serve.process import INFER, MODEL, Record, raw_request, serving, wait_until
+
+
+class Load:
+    """What clients have seen so far."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[int] = Counter()
+        self.versions: set[str] = set()
+
+
+@contextmanager
+def load(address: str, clients: int = 4) -> Iterator[Load]:
+    """Request inference from several threads for the duration of the block."""
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+    seen, done = Load(), threading.Event()
+
+    def infer() -> None:
+        with httpx.Client(base_url=address, headers=headers) as client:
+            while not done.is_set():
+                response = client.post(INFER, content=body)
+                seen.statuses[response.status_code] += 1
+                seen.versions.add(response.json().get("model_version", ""))
+
+    threads = [threading.Thread(target=infer) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.drill
+def test_fifty_swaps_under_load_fail_no_request(
+    model: Path, other_model: Path, record_property: Record
+) -> None:
+    contents = [other_model.read_bytes(), model.read_bytes()]
+    with serving(model) as (process, address):
+        with load(address) as seen:
+            for swap in range(50):
+                other_model.write_bytes(contents[swap % 2])
+                other_model.replace(model)
+                process.send_signal(signal.SIGHUP)
+                time.sleep(0.05)
+        process.terminate()
+        assert process.wait(10) == 0
+    record_property("seen", f"{seen.statuses.total()} requests")
+    assert list(seen.statuses) == [200]
+    assert len(seen.versions) == 2
+
+
+@pytest.mark.parametrize("missing", [0, 4000])  # bytes cut out, or zeroed
+def test_a_corrupted_file_is_refused_and_the_old_model_stays(
+    model: Path, tmp_path: Path, missing: int
+) -> None:
+    log = tmp_path / "log"
+    content = model.read_bytes()
+    with serving(model, log=log) as (process, address):
+        version = httpx.get(address + MODEL).json()["versions"]
+        middle = len(content) // 2
+        model.write_bytes(content[:middle] + bytes(missing) + content[middle + 4000 :])
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "kept version" in log.read_text())
+        assert httpx.get(address + MODEL).json()["versions"] == version
+
+
+@pytest.mark.drill
+def test_no_bad_model_is_served_and_the_next_good_one_is(
+    model: Path, other_model: Path, tmp_path: Path, record_property: Record
+) -> None:
+    log, bad_file = tmp_path / "log", tmp_path / "bad.onnx"
+    good = onnx.load(model)
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+
+    def version(address: str) -> str:
+        response = httpx.post(address + INFER, content=body, headers=headers)
+        assert response.status_code == 200
+        return response.json()["model_version"]
+
+    with serving(model, log=log) as (process, address):
+        old = version(address)
+        for number, (change, _) in enumerate(BAD.values()):
+            bad = onnx.ModelProto()
+            bad.CopyFrom(good)
+            change(bad)
+            onnx.save(bad, bad_file)
+            bad_file.replace(model)
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda count=number: log.read_text().count("kept version") == count + 1)
+            assert version(address) == old
+        other_model.replace(model)
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: version(address) != old)
+    record_property("seen", f"{len(BAD)} bad models refused")
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("error", [MemoryError, KeyError, RuntimeError("line\nline"), EOFError])
+def test_whatever_a_load_raises_the_next_one_works(
+    model: Path, other_model: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    loads = iter([error, Engine(other_model)])
+
+    def next_load() -> Engine:
+        found = next(loads)
+        if not isinstance(found, Engine):
+            raise found
+        return found
+
+    async def reload_twice() -> None:
+        batcher, requests = Batcher(Engine(model)), queue.SimpleQueue()
+        old = batcher.engine.version
+        Reloader(next_load, batcher, requests).start()
+        requests.put(signal.SIGHUP)
+        await until(lambda: "kept version" in caplog.text)
+        assert batcher.engine.version == old
+        requests.put(signal.SIGHUP)
+        await until(lambda: batcher.engine.version != old)
+
+    asyncio.run(reload_twice())
+    assert caplog.text.count("\n") == caplog.text.count("serve:") == len(caplog.records)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def test_poll_swaps_without_a_signal(model: Path, other_model: Path) -> None:
+    with serving(model, "--poll", "0.1") as (_, address):
+        version = httpx.get(address + MODEL).json()["versions"]
+        other_model.replace(model)
+        wait_until(lambda: httpx.get(address + MODEL).json()["versions"] != version)
+
+
+@pytest.mark.drill
+def test_a_file_that_is_rewritten_in_place_while_polled_is_never_served_torn(
+    model: Path, other_model: Path, record_property: Record
+) -> None:
+    contents = [path.read_bytes() for path in (other_model, model)]
+    whole = {Engine(path).version for path in (model, other_model)}
+    with (
+        serving(model, "--poll", "0.02") as (_, address),
+        load(address, clients=1) as seen,
+        model.open("r+b", buffering=0) as file,
+    ):
+        for rewrite in range(20):
+            content = contents[rewrite % 2]
+            file.seek(0)
+            for start in range(0, len(content), 2**15):  # the file is torn for most of the time
+                file.write(content[start : start + 2**15])
+                time.sleep(0.005)
+            file.truncate()
+            time.sleep(0.1)
+    record_property("seen", f"{seen.statuses.total()} requests")
+    assert list(seen.statuses) == [200]
+    assert seen.versions <= whole
+
+
+@pytest.mark.parametrize("contents", [b"", b"not a model"])
+def test_a_start_that_fails_ends_with_one_line(tmp_path: Path, contents: bytes) -> None:
+    path, log = tmp_path / "model.onnx", tmp_path / "log"
+    path.write_bytes(contents)
+    with pytest.raises(AssertionError), serving(path, log=log):
+        pass
+    (line,) = log.read_text().splitlines()
+    assert line.startswith(f"error: {path} is not a usable ONNX model: ")

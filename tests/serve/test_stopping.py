@@ -1,0 +1,113 @@
+"""SIGTERM ends the server in time, whatever a client or a poll does; SIGHUP never ends it."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serve.process import (
+    INFER,
+    MODEL,
+    Record,
+    connect,
+    http_request,
+    raw_request,
+    send,
+    serving,
+    started,
+    wait_until,
+    wait_until_ready,
+)
+
+HANGING = """
+import sys, time, pathlib, serve.__main__, serve.workers
+load, hang = serve.workers.load_engine, pathlib.Path(sys.argv.pop(1))
+def load_or_hang(model):
+    while hang.exists():
+        hang.with_suffix(".seen").touch()
+        time.sleep(0.1)
+    return load(model)
+serve.workers.load_engine = load_or_hang
+serve.__main__.main()
+"""
+
+
+def test_sigterm_finishes_started_requests_and_accepts_no_more(model: Path) -> None:
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+
+    async def infer_slowly() -> bytes:
+        with serving(model) as (process, address):
+            host, port = address.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            request = http_request("POST", INFER, body, **headers)
+            writer.write(request[:-100])
+            await asyncio.sleep(0.3)
+            process.terminate()
+            await asyncio.sleep(0.3)
+            with pytest.raises(OSError):
+                await asyncio.open_connection(host, int(port))
+            writer.write(request[-100:])
+            status = await reader.readline()
+            writer.close()
+            assert await asyncio.to_thread(process.wait, 10) == 0
+            return status
+
+    assert asyncio.run(infer_slowly()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_stops_within_20_s_although_a_client_never_reads(
+    model: Path, workers: str, record_property: Record
+) -> None:
+    with serving(model, "--workers", workers) as (process, address), connect(address) as client:
+        for _ in range(40):  # until the buffers between them are full
+            send(client, http_request("GET", "/openapi.json") * 16)
+            time.sleep(0.05)
+        start = time.monotonic()
+        process.terminate()
+        assert process.wait(25) == 0
+        seconds = time.monotonic() - start
+        record_property("seen", f"stopped after {seconds:.1f} s")
+    assert seconds < 20
+
+
+@pytest.mark.drill
+def test_it_stops_within_20_s_although_a_poll_hangs(
+    model: Path, tmp_path: Path, record_property: Record
+) -> None:
+    hang = tmp_path / "hang"
+    program = ("-c", HANGING, str(hang))
+    with started(model, "--poll", "0.1", program=program) as (process, address):
+        wait_until_ready(address)
+        hang.touch()
+        wait_until(hang.with_suffix(".seen").exists)
+        assert httpx.get(address + MODEL).status_code == 200
+        start = time.monotonic()
+        process.terminate()
+        assert process.wait(25) == 0
+        seconds = time.monotonic() - start
+        record_property("seen", f"stopped after {seconds:.1f} s")
+    assert seconds < 20
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_right_after_the_first_line_kills_nobody_and_is_not_forgotten(
+    model: Path, other_model: Path, workers: str
+) -> None:
+    with started(model, "--workers", workers) as (process, address):
+        other_model.replace(model)
+        for _ in range(200):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.005)
+        wait_until_ready(address)
+        assert process.poll() is None
+        versions = {httpx.get(address + MODEL).json()["versions"][0] for _ in range(20)}
+    assert len(versions) == 1
+    with serving(model) as (_, address):
+        assert httpx.get(address + MODEL).json()["versions"] == list(versions)
