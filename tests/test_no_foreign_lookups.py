@@ -32,36 +32,52 @@ OUTSIDE = re.compile(
 )
 
 
-@pytest.mark.drill
-@pytest.mark.skipif(not STRACE, reason="needs strace: apt-get install strace")
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_reaches_no_other_machine(name: str, model: Path, tmp_path: Path) -> None:
-    words, ready = COMMANDS[name]
-    places = {"MODEL": str(model), "FOLDER": str(tmp_path / "folder")}
-    trace, home = tmp_path / "trace", tmp_path / "home"
+needs_strace = pytest.mark.skipif(not STRACE, reason="needs strace: apt-get install strace")
+
+
+def calls_outside(words: list[str], ready: str | None, cwd: Path, folder: Path) -> list[str]:
+    """Run Python with these words and an empty HOME; return its calls that leave the machine."""
+    trace, home = folder / "trace", folder / "home"
     home.mkdir()
     process = subprocess.Popen(
-        ["strace", "-f", "-qq", "-e", CALLS, "-o", str(trace), sys.executable]
-        + [places.get(word, word) for word in words],
-        cwd=ROOT,
-        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        ["strace", "-f", "-qq", "-e", CALLS, "-o", str(trace), sys.executable, *words],
+        cwd=cwd,
+        env={"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
         text=True,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
     try:
-        assert process.stdout
         if ready:
+            assert process.stdout
             assert ready in process.stdout.readline()
             time.sleep(3)  # telemetry is sent by a thread of its own
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             for child in children.split():
                 os.kill(int(child), signal.SIGTERM)
-        assert process.wait(60) == 0
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    found = [line for line in trace.read_text().splitlines() if OUTSIDE.search(line)]
-    assert found == []
     assert [path.name for path in home.rglob("*") if "device" in path.name.lower()] == []
+    return [line for line in trace.read_text().splitlines() if OUTSIDE.search(line)]
+
+
+@pytest.mark.drill
+@needs_strace
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_of_the_server_reaches_no_other_machine(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    words, ready = COMMANDS[name]
+    places = {"MODEL": str(model), "FOLDER": str(tmp_path / "folder")}
+    words = [places.get(word, word) for word in words]
+    assert calls_outside(words, ready, ROOT, tmp_path) == []
+
+
+@pytest.mark.drill
+@pytest.mark.slow
+@needs_strace
+def test_the_stages_reach_no_other_machine(project: Path, tmp_path: Path) -> None:
+    assert calls_outside(["-m", "dvc", "repro"], None, project, tmp_path) == []
