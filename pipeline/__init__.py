@@ -9,7 +9,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A server that accepts and never answers is given up after about 15 seconds.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-# A proxy must not be asked for what runs on this machine.
-for name in ("no_proxy", "NO_PROXY"):
-    own = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    os.environ[name] = ",".join(filter(None, [own, "127.0.0.1", "localhost", "::1"]))
+# A proxy must not be asked for what runs on this machine; "*" means that none is ever asked.
+if (direct := os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")) != "*":
+    direct = ",".join(filter(None, [direct, "127.0.0.1,localhost,::1"]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = direct

@@ -136,7 +136,7 @@ def test_two_clones_that_record_and_promote_the_same_content_at_once_both_succee
             assert client.get_run(run_id).info.lifecycle_stage == "active"
         promote()
         outputs = promote()
-        assert outputs[0] == outputs[1]
+        assert len({output.splitlines()[-1] for output in outputs}) == 1  # the champion's
         assert len(client.search_model_versions("name = 'mnist-batchnorm'")) == len(versions)
         trace = f"MLFLOW_TRACKING_URI={address} python -m pipeline.trace champion"
         assert "the chain is whole" in run(trace).stdout

@@ -65,7 +65,7 @@ def check_disk(folder: Path = PROJECT) -> None:
         raise PermissionError(f"{folder} is read-only: make it writable, or clone it elsewhere")
     free_mb = shutil.disk_usage(folder).free // 1_000_000
     if free_mb < 100:
-        raise OSError(f"{folder} has {free_mb} MB free, needs 100: free some of its disk")
+        raise OSError(f"{folder} has {free_mb} MB free, needs 100 MB: free some space")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -78,6 +78,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -89,7 +91,10 @@ def write_json(path: Path, content: object) -> None:
 
 def read_json(path: Path, stage: str) -> Any:
     """Return the content of a JSON file that a stage writes; see `require`."""
-    return json.loads(require(path, stage).read_bytes())
+    try:
+        return json.loads(require(path, stage).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is unreadable: run `dvc repro --force {stage}`") from error
 
 
 @contextmanager

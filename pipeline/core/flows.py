@@ -15,12 +15,13 @@ def run_flow(flow: Callable[..., State]) -> None:
         ConnectionError: the server does not answer.
         ValueError: the flow failed; the message is the failed task's.
     """
-    address = str(get_client(sync_client=True).api_url)  # starts the temporary one
+    address = PREFECT_API_URL.value() or "its temporary server"
     try:
+        address = str(get_client(sync_client=True).api_url)  # starts the temporary one
         httpx.get(f"{address.rstrip('/')}/health", timeout=10).raise_for_status()
         with temporary_settings({PREFECT_API_URL: address}):  # or each worker starts one of its own
             state = flow(return_state=True)
-    except (httpx.HTTPError, PrefectException) as error:
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         raise ConnectionError(
             f"Prefect at {address} failed: {error!r}: start it, or unset PREFECT_API_URL to use a "
             "temporary server, and run `dvc repro` again"

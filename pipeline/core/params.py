@@ -1,6 +1,7 @@
 """Reads params.yaml into frozen pydantic models, which define what is allowed."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,8 +95,9 @@ class Params(Section):
     tracking: TrackingParams
 
 
+@cache
 def load_params(path: Path = files.ROOT / "params.yaml") -> Params:
-    """Read and check the whole file.
+    """Read and check the whole file, once per process: a stage must not see two versions of it.
 
     Raises:
         ValueError: the file is missing or not YAML, or a parameter is unknown, missing or invalid;

@@ -12,6 +12,7 @@ from typing import Any
 
 from pathspec import GitIgnoreSpec
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.core.files import ROOT, check_disk, sha256
 from pipeline.core.params import load_params
@@ -45,9 +46,8 @@ def run_stage(stage: str, function: str) -> None:
 
 
 def read_inputs(stage: str) -> dict[str, str]:
-    """Return what dvc.yaml lists as the stage's inputs: the SHA-256 and the time of change of each
-    file, without which an edit that is undone would go unnoticed, and the value of each section of
-    params.yaml."""
+    """Return the stage's inputs as dvc.yaml lists them: the SHA-256 and the change time of each
+    file, so that an edit that is undone is noticed, and each section of params.yaml."""
     params, described = _load_yaml("params.yaml"), _load_yaml("dvc.yaml")["stages"][stage]
     ignored = GitIgnoreSpec.from_lines((ROOT / ".dvcignore").read_text().splitlines())
     inputs = {f"params.yaml: {section}": str(params[section]) for section in described["params"]}
@@ -56,12 +56,15 @@ def read_inputs(stage: str) -> dict[str, str]:
         for file in [path] if path.is_file() else path.rglob("*"):
             name = str(file.relative_to(ROOT))
             if file.is_file() and not ignored.match_file(name):
-                inputs[name] = f"{sha256(file)} {file.stat().st_mtime_ns}"
+                inputs[name] = f"{sha256(file)} {file.stat().st_ctime_ns}"
     return inputs
 
 
 def _load_yaml(name: str) -> Any:
-    return YAML(typ="safe").load(ROOT / name)
+    try:
+        return YAML(typ="safe").load(ROOT / name)
+    except YAMLError as error:
+        raise ValueError(f"{ROOT / name} is not valid YAML: correct or restore it") from error
 
 
 def _resolve(template: str, params: Any) -> str:

@@ -113,6 +113,9 @@ def check_parameters(subject: Subject) -> str:
     params = {n: value for n, value in subject.run.data.params.items() if n != "network"}
     if the_one(subject, "params.sha256") != params_sha256(params):
         raise GapError("broken", f"the run has {params}, not what the weights were trained with")
+    network = subject.run.data.params.get("network")
+    if network != subject.run.info.run_name:
+        raise GapError("broken", f"the run {subject.run.info.run_name} has the network {network!r}")
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 

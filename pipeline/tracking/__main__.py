@@ -1,6 +1,7 @@
 """Records in MLflow what the stages wrote and MLflow lacks: `python -m pipeline.tracking`."""
 
 import argparse
+import sqlite3
 import sys
 
 from pipeline.tracking.addresses import correct_addresses
@@ -16,12 +17,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        if arguments.moved:
+        if arguments.moved and DATABASE.exists():
             correct_addresses(DATABASE)
         with open_store() as client:
             for name, run_id in record_all(client).items():
                 print(f"{name}: MLflow run {run_id}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")
     print(f"compare them with `make ui`; the store is {shown_uri()}")
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.core import files
+from pipeline.core.params import load_params
 
 ARTIFACTS = "/mlartifacts"
 COLUMNS = {
@@ -18,16 +19,17 @@ COLUMNS = {
 def old_project(database: Path) -> str | None:
     """Return the address of the folder that the store was made for, or None if it is this one."""
     here = files.PROJECT.as_uri() + ARTIFACTS
-    query = "SELECT artifact_location FROM experiments WHERE artifact_location LIKE ?"
-    with closing(sqlite3.connect(database)) as store:
-        for (address,) in store.execute(query, [f"file://%{ARTIFACTS}"]):
-            if address != here:
+    name = load_params().tracking.experiment
+    query = "SELECT artifact_location FROM experiments WHERE name IN (?, ?)"
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as store:
+        for (address,) in store.execute(query, [name, f"{name}-study"]):
+            if address != here and address.startswith("file:") and address.endswith(ARTIFACTS):
                 return str(address).removesuffix(ARTIFACTS)
     return None
 
 
 def correct_addresses(database: Path) -> None:
-    """Replace the old folder's address by this one's, wherever the store has it."""
+    """Replace the old folder's address by this one's in the places of `COLUMNS`."""
     old, new = old_project(database), files.PROJECT.as_uri()
     if not old:
         return
@@ -35,6 +37,6 @@ def correct_addresses(database: Path) -> None:
         for table, column in COLUMNS.items():
             store.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
-                f"WHERE {column} LIKE ? || '/%'",
-                [new, len(old) + 1, old],
+                f"WHERE substr({column}, 1, ?) = ?",
+                [new, len(old) + 1, len(old) + 1, f"{old}/"],
             )

@@ -126,21 +126,22 @@ def record(client: MlflowClient, recording: Recording) -> str:
 def holds(client: MlflowClient, run: Run, recording: Recording) -> bool:
     """Return whether a run has the recording's parameters, and the metrics it was recorded with.
 
-    Those of the recording may differ in their seconds: the same training may have run again.
+    Metrics are compared with the run's own tag: the recording's seconds differ if the same training
+    has run again.
     """
     params = {name: str(value) for name, value in recording.params.items()}
     metrics = recorded_metrics(client, run, {name for name, *_ in recording.metrics})
-    same_metrics = metrics == run.data.tags.get("metrics.sha256")
+    same_metrics = metrics == run.data.tags.get("metrics.sha256", metrics)
     return params.items() <= run.data.params.items() and same_metrics
 
 
 def recorded_metrics(client: MlflowClient, run: Run, names: Iterable[str]) -> str:
-    """Return the digest of a run's metrics as MLflow has them; see `metrics_sha256`."""
+    """Return the digest of a run's metrics, or a sentence if MLflow contradicts itself."""
     history = [m for name in names for m in client.get_metric_history(run.info.run_id, name)]
-    points = [(m.key, m.value, m.timestamp, m.step) for m in history]
-    last = {m.key: m.value for m in history}  # which MLflow keeps a second time
-    changed = [name for name in last if last[name] != run.data.metrics.get(name)]
-    return metrics_sha256(points + [(name, run.data.metrics[name], 0, -1) for name in changed])
+    last = {m.key: m.value for m in history}  # which MLflow keeps a second time, and shows
+    if any(run.data.metrics.get(name) != last[name] for name in last):
+        return "MLflow's last values are not those of its history"
+    return metrics_sha256((m.key, m.value, m.timestamp, m.step) for m in history)
 
 
 def metrics_sha256(points: Iterable[Point]) -> str:

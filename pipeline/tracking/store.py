@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.exceptions import MlflowException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +25,12 @@ OWN_STORE = f"sqlite:///{DATABASE}"
 def tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or else the address of the project's own SQLite store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or OWN_STORE
+
+
+def is_own_store() -> bool:
+    """Return whether the store is the project's own, however its address is written."""
+    path = tracking_uri().removeprefix("sqlite:///")
+    return path != tracking_uri() and Path(path).resolve() == DATABASE
 
 
 def shown_uri() -> str:
@@ -42,16 +48,15 @@ def open_store() -> Iterator[MlflowClient]:
     """
     try:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
-        if tracking_uri() == OWN_STORE and not DATABASE.exists():
+        if is_own_store() and not DATABASE.exists():
             part = DATABASE.with_name(DATABASE.name + ".part")
             part.unlink(missing_ok=True)
             MlflowClient(f"sqlite:///{part}")  # makes the tables
             part.replace(DATABASE)
-        if tracking_uri() == OWN_STORE and (old := old_project(DATABASE)):
+        if is_own_store() and (old := old_project(DATABASE)):
             raise ValueError(
-                f"MLflow's store keeps its files in {old}, where this project was before: move it "
-                f"back, or run `python -m pipeline.tracking --moved` if it will stay in "
-                f"{files.PROJECT}"
+                f"MLflow's store keeps its files in {old}, not in {files.PROJECT}: run `python -m "
+                "pipeline.tracking --moved` if the project was moved or copied here"
             )
         if not tracking_uri().startswith(("http", "sqlite")):  # or MLflow tries for 100 seconds
             create_engine(tracking_uri(), connect_args={"connect_timeout": 10}).connect().close()
@@ -88,11 +93,20 @@ def unless_it_exists() -> Iterator[None]:
             raise
 
 
-def download(uri: str | None, name: str = "") -> bytes | None:
-    """Return a file that MLflow keeps, or the one of that name in a folder; None if it is gone."""
+def download(folder: str | None, name: str) -> bytes | None:
+    """Return a file of a folder that MLflow keeps, or None if the file is gone.
+
+    Raises:
+        MlflowException, OSError: the storage failed, which says nothing about the file.
+    """
     try:
-        with TemporaryDirectory() as folder:
-            path = download_artifacts(uri, dst_path=folder, tracking_uri=tracking_uri())
-            return (Path(path) / name).read_bytes()
-    except (OSError, MlflowException, SQLAlchemyError):
+        listed = list_artifacts(folder, tracking_uri=tracking_uri())
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    if name not in {Path(file.path).name for file in listed}:
         return None
+    with TemporaryDirectory() as local:
+        path = download_artifacts(folder, dst_path=local, tracking_uri=tracking_uri())
+        return (Path(path) / name).read_bytes()
