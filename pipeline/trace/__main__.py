@@ -47,7 +47,7 @@ def walk(subject: Subject, checks: dict[str, Check]) -> Iterator[Link]:
 
 
 def main() -> None:
-    """Print the chain; the exit status is 1 if it is not whole."""
+    """Print the chain; the exit status is 1 if a link is broken or missing."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.trace", description=__doc__)
     parser.add_argument("what", metavar="WHAT", help="where the walk starts")
     parser.add_argument("--request", type=Path, metavar="FILE", help="a saved response's request")
