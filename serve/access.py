@@ -13,9 +13,8 @@ HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
 OPEN_PATHS = {"/", "/style.css", "/page.js", "/docs", "/docs.js", "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
 TOKEN = re.compile(r"[!-~]+")
-NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 SECURITY_HEADERS: Headers = [
-    NO_SNIFFING,
+    (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (
         b"content-security-policy",

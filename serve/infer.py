@@ -9,7 +9,6 @@ import time
 import uuid
 
 from serve import protocol
-from serve.access import NO_SNIFFING
 from serve.batching import Batcher, OverloadError
 from serve.engine import Engine
 from serve.reader import Headers, HTTPError, Message, Reader, Receive, Send, json_length
@@ -42,7 +41,7 @@ async def respond(
         log.exception("inference request failed")
         status, body = 500, b'{"error":"internal error, see the log"}'
         headers = [(b"content-type", b"application/json")]
-    headers += [(b"content-length", b"%d" % len(body)), NO_SNIFFING]
+    headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
     if status != 200:  # the batcher observes the successful ones
