@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from models import NETWORKS
-from pipeline.core.files import model_path
+from pipeline.core.files import ROOT, model_path
 from pipeline.core.params import load_params, parse_params
 
 
@@ -88,3 +88,11 @@ def test_a_file_without_the_parameters_is_an_error_that_names_it(tmp_path: Path,
 def test_a_missing_file_is_an_error_that_says_how_to_restore_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="git checkout"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_a_process_reads_the_file_once_whatever_becomes_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes((ROOT / "params.yaml").read_bytes())
+    params = load_params(path)
+    path.write_text("garbage")
+    assert load_params(path) is params

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +126,15 @@ def changed(path: Path, position: int) -> Iterator[None]:
 @contextmanager
 def changed_in_store(project: Path, table: str, key: str, value: str) -> Iterator[None]:
     """Change a value in MLflow's store, wherever it occurs, for the duration of the block."""
-    database = sqlite3.connect(project / "mlflow.db")
-    select = f"SELECT value FROM {table} WHERE key = ?"  # noqa: S608
-    update = f"UPDATE {table} SET value = ? WHERE key = ?"  # noqa: S608
-    (whole,) = database.execute(select, [key]).fetchone()
-    with database:
-        database.execute(update, [value, key])
+    store = project / "mlflow.db"
+    whole = store.read_bytes()
+    with closing(sqlite3.connect(store)) as database, database:
+        update = f"UPDATE {table} SET value = ? WHERE key = ?"  # noqa: S608
+        assert database.execute(update, [value, key]).rowcount
     try:
         yield
     finally:
-        with database:
-            database.execute(update, [whole, key])
-        database.close()
+        store.write_bytes(whole)
 
 
 def test_the_chain_is_whole_from_every_end(run: Run, project: Path, answer: str) -> None:
@@ -200,6 +197,9 @@ def test_a_changed_byte_of_the_registrys_file_breaks_the_version(run: Run, proje
     ("table", "key", "value", "link"),
     [
         ("params", "lr", "0.02", "parameters"),
+        ("params", "network", "simple_mlp", "parameters"),
+        ("metrics", "test_accuracy", "0.99", "metrics"),
+        ("latest_metrics", "test_accuracy", "0.99", "metrics"),
         ("tags", "git.commit", "0" * 40, "commit"),
         ("tags", "git.dirty", "true", "commit"),
         ("tags", "data.md5", "126198369362df7c54984cf13f63be97.dir", "data"),

@@ -136,8 +136,9 @@ def test_a_run_that_another_clone_is_recording_is_left_alone(client: MlflowClien
         "UPDATE params SET value = '0.02' WHERE key = 'lr'",
         "UPDATE metrics SET value = 0.99 WHERE key = 'test_accuracy' AND step = 1",
         "UPDATE latest_metrics SET value = 0.99 WHERE key = 'test_accuracy'",
+        "DELETE FROM latest_metrics WHERE key = 'test_accuracy'",
     ],
-    ids=["parameter", "metric", "last metric"],
+    ids=["parameter", "metric", "last metric", "deleted metric"],
 )
 def test_a_run_that_was_changed_is_recorded_again(
     client: MlflowClient, tmp_path: Path, change: str
