@@ -88,7 +88,8 @@ class Leader:
             self._stop_by = time.monotonic() + GRACE_S + 5
         for worker in self._workers:
             assert worker.pid
-            os.kill(worker.pid, number)
+            with suppress(ProcessLookupError):  # it has just died
+                os.kill(worker.pid, number)
 
     def _bury(self, worker: SpawnProcess) -> bool:
         """Replace a dead worker unless the server stops; return whether all is well."""

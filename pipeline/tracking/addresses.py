@@ -21,7 +21,7 @@ def old_project(database: Path) -> str | None:
     here = files.PROJECT.as_uri() + ARTIFACTS
     name = load_params().tracking.experiment
     query = "SELECT artifact_location FROM experiments WHERE name IN (?, ?)"
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as store:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as store:
         for (address,) in store.execute(query, [name, f"{name}-study"]):
             if address != here and address.startswith("file:") and address.endswith(ARTIFACTS):
                 return str(address).removesuffix(ARTIFACTS)
