@@ -68,7 +68,7 @@ class Leader:
             with suppress(Empty):
                 self._forward(self._signals.get(timeout=0.1))
             for worker in [worker for worker in self._workers if not worker.is_alive()]:
-                failed |= not self._bury(worker)
+                failed |= not self._replace(worker)
             if self._stop_by and time.monotonic() > self._stop_by:
                 self._forward(signal.SIGKILL)
         return int(failed)
@@ -91,7 +91,7 @@ class Leader:
             with suppress(ProcessLookupError):  # it has just died
                 os.kill(worker.pid, number)
 
-    def _bury(self, worker: SpawnProcess) -> bool:
+    def _replace(self, worker: SpawnProcess) -> bool:
         """Replace a dead worker unless the server stops; return whether all is well."""
         self._workers.remove(worker)
         mark_process_dead(worker.pid, os.environ[METRICS_FOLDER])

@@ -33,12 +33,19 @@ def write_history(path: Path, history: list[Epoch]) -> None:
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """Return what `write_history` wrote; floats are restored exactly."""
-    with path.open(newline="") as file:
-        return [
-            Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
-            for row in csv.DictReader(file)
-        ]
+    """Return what `write_history` wrote; floats are restored exactly.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    try:
+        with path.open(newline="") as file:
+            return [
+                Epoch(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"{path} is unreadable: run `dvc repro --force train`") from error
 
 
 def metric_points(history: list[Epoch], started_ms: int) -> Iterator[tuple[str, float, int, int]]:

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from pipeline.core.history import Epoch, metric_points, read_history, write_history
 
 
@@ -19,3 +21,12 @@ def test_each_metric_has_the_time_at_which_its_epoch_ended() -> None:
     history = [Epoch(1, 0.4, 0.3, 0.9, 0.5), Epoch(2, 0.2, 0.1, 1.0, 0.25)]
     points = [point for point in metric_points(history, 1000) if point[0] == "test_loss"]
     assert points == [("test_loss", 0.3, 1500, 1), ("test_loss", 0.1, 1750, 2)]
+
+
+@pytest.mark.parametrize("content", ["epoch,loss\n1,2\n", "epoch\none\n", "\0", "a,b\n1\n"])
+def test_an_unreadable_history_is_an_error_that_says_how_to_make_it_again(
+    tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "history.csv").write_text(content)
+    with pytest.raises(ValueError, match=r"history\.csv is unreadable: run `dvc repro --force tr"):
+        read_history(tmp_path / "history.csv")
