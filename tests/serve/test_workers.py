@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from serve.metrics import FILES
 from tests.serve.process import INFER, Record, raw_request, serving, started, wait_until
 
 BODY, HEADERS = raw_request(np.zeros((3, 28, 28), np.uint8))
@@ -125,13 +126,17 @@ def test_a_disk_that_is_full_at_the_start_is_named(
     record_property("seen", found[0].replace(str(tmp_path), ""))
 
 
+def reserved(disk: Path) -> list[Path]:
+    return [path for path in disk.glob("serve-metrics-*/*.db") if path.stat().st_size]
+
+
 @pytest.mark.drill
 def test_a_disk_that_fills_up_does_not_stop_inference(model: Path, tmp_path: Path) -> None:
     with (
         small_disk(tmp_path / "disk", "4m") as disk,
         serving(model, "--workers", "2", TMPDIR=str(disk)) as (process, address),
     ):
-        wait_until(lambda: len(workers(process)) == 2)
+        wait_until(lambda: len(reserved(disk)) == 2 * len(FILES))  # both workers have started
         assert status(address) == 200
         with pytest.raises(OSError, match="No space left"), (disk / "filler").open("wb") as filler:
             while True:
