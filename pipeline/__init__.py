@@ -11,5 +11,5 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 # A proxy must not be asked for what runs on this machine; "*" means that none is ever asked.
 if (direct := os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")) != "*":
-    direct = ",".join(filter(None, [direct, "127.0.0.1,localhost,::1"]))
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = direct
+    hosts = [*filter(None, direct.split(",")), "127.0.0.1", "localhost", "::1"]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(hosts))

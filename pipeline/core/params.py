@@ -83,6 +83,11 @@ class TrackingParams(Section):
     experiment: str = Field(min_length=1)
     registered_model: str = Field(min_length=1)
 
+    @property
+    def study_experiment(self) -> str:
+        """The name of the study's experiment."""
+        return f"{self.experiment}-study"
+
 
 class Params(Section):
     """All of params.yaml."""

@@ -16,13 +16,17 @@ COLUMNS = {
 }
 
 
+def artifacts_address() -> str:
+    """Return the address of the folder in which the project's own store keeps files."""
+    return files.PROJECT.as_uri() + ARTIFACTS
+
+
 def old_project(database: Path) -> str | None:
     """Return the address of the folder that the store was made for, or None if it is this one."""
-    here = files.PROJECT.as_uri() + ARTIFACTS
-    name = load_params().tracking.experiment
+    here, tracking = artifacts_address(), load_params().tracking
     query = "SELECT artifact_location FROM experiments WHERE name IN (?, ?)"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as store:
-        for (address,) in store.execute(query, [name, f"{name}-study"]):
+        for (address,) in store.execute(query, [tracking.experiment, tracking.study_experiment]):
             if address != here and address.startswith("file:") and address.endswith(ARTIFACTS):
                 return str(address).removesuffix(ARTIFACTS)
     return None

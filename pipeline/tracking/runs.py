@@ -63,7 +63,7 @@ def study() -> Recording:
     verdicts = files.read_json(files.VERDICTS, "study")
     found = {f"{claim}.verdict": verdict["verdict"] for claim, verdict in verdicts.items()}
     return Recording(
-        experiment=f"{load_params().tracking.experiment}-study",
+        experiment=load_params().tracking.study_experiment,
         name="study",
         stage="study",
         provenance=provenance,

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import files
-from pipeline.tracking.addresses import old_project
+from pipeline.tracking.addresses import artifacts_address, old_project
 
 DATABASE = files.PROJECT / "mlflow.db"
 OWN_STORE = f"sqlite:///{DATABASE}"
@@ -72,9 +72,7 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     """Return the experiment's id, creating the experiment if there is none."""
     experiment = client.get_experiment_by_name(name)
     if not experiment:  # a server knows where to put artifacts
-        own = (
-            None if tracking_uri().startswith("http") else (files.PROJECT / "mlartifacts").as_uri()
-        )
+        own = None if tracking_uri().startswith("http") else artifacts_address()
         with unless_it_exists():
             return client.create_experiment(name, own)
         return open_experiment(client, name)
