@@ -17,8 +17,11 @@ def run_flow(flow: Callable[..., State]) -> None:
     """
     address = PREFECT_API_URL.value() or "its temporary server"
     try:
-        address = str(get_client(sync_client=True).api_url)  # starts the temporary one
-        httpx.get(f"{address.rstrip('/')}/health", timeout=10).raise_for_status()
+        # The client starts the temporary server; by default, it would wait for minutes.
+        with get_client(httpx_settings={"timeout": 5}, sync_client=True) as client:
+            address = str(client.api_url)
+            if problem := client.api_healthcheck():
+                raise problem
         with temporary_settings({PREFECT_API_URL: address}):  # or each worker starts one of its own
             state = flow(return_state=True)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
