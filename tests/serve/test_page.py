@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from pipeline.certify.server import running_server
 from pipeline.core import files
@@ -74,7 +74,7 @@ def test_a_small_digit_in_a_corner_needs_centering(page: Page) -> None:
     draw(page, 7, scale=0.45)
     page.get_by_text("This is a 7 (").wait_for()
     page.get_by_label("center it as MNIST does").uncheck()
-    page.wait_for_function("document.querySelector('#answer').innerText.indexOf('a 7') < 0")
+    expect(page.locator("#answer")).not_to_contain_text("a 7")
 
 
 def test_the_keyboard_draws(page: Page) -> None:
