@@ -8,10 +8,20 @@ export DO_NOT_TRACK := true
 # A copy of the lock that was installed, written last, so that a failed install does not count.
 INSTALLED := .venv/installed.lock
 
-.PHONY: repro data test drill check serve ui bench lock
+.PHONY: repro stages promote data test drill check serve ui bench lock
 
-repro: data ## Run every stage whose inputs have changed.
-	dvc --wait-for-lock repro
+repro: $(INSTALLED) ## Run every stage whose inputs have changed; STUDY=0 leaves the study out.
+	@python -m pipeline.core.prefect_server $(MAKE) --no-print-directory stages
+
+stages: data
+	dvc --wait-for-lock repro promote
+	@python -m pipeline.promote.summary
+ifneq ($(STUDY),0)
+	dvc --wait-for-lock repro study
+endif
+
+promote: data ## Promote the model in artifacts/, once the stages before it are up to date.
+	dvc --wait-for-lock repro promote
 
 data: $(INSTALLED) ## Bring the data set into data/ and into DVC's cache.
 	python -m pipeline.data
@@ -31,7 +41,8 @@ check: $(INSTALLED) ## Lint and type-check.
 serve: $(INSTALLED) ## Serve the exported network at http://127.0.0.1:8080.
 	python -m serve
 
-ui: $(INSTALLED) ## Show every run in MLflow at http://127.0.0.1:5000.
+ui: $(INSTALLED) ## Show every run in MLflow.
+	@echo "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 bench: data ## Time training and serving against peers; compare the losses with the tutorial's.

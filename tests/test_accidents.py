@@ -17,6 +17,7 @@ from subprocess import PIPE, STDOUT
 import pytest
 from mlflow import MlflowClient
 
+from models import NETWORKS
 from pipeline.core.files import sha256
 from tests.support import Run, free_port, set_param, start, wait_for
 
@@ -32,7 +33,7 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture(scope="module", autouse=True)
 def first_repro(run: Run) -> None:
-    run("dvc repro promote && git add dvc.lock && git commit -q -m lock")
+    run("dvc repro promote && git add dvc.lock metrics && git commit -q -m lock")
 
 
 @pytest.fixture
@@ -184,6 +185,31 @@ def test_a_service_that_does_not_answer_is_given_up_within_40_seconds(
     assert f"127.0.0.1:{port}" in error
     assert waited < 40  # of which the imports take up to 10
     record_property("seen", f"{waited:.0f} s with Python's start: {error[:60]}…")
+
+
+def test_an_mlflow_that_hangs_stops_no_training_and_gets_every_epoch_afterwards(
+    run: Run,
+    project: Path,
+    client: MlflowClient,
+    silent_port: int,
+    record_property: RecordProperty,
+) -> None:
+    before = {one.info.run_id for one in client.search_runs(["1"])}
+    with restored(run):
+        set_param(project, "train.epochs", 2)
+        start = time.monotonic()
+        hangs = f"MLFLOW_TRACKING_URI=http://127.0.0.1:{silent_port}"
+        output = run(f"{hangs} dvc repro certify").stdout
+        record_property("seen", f"train, export and certify took {time.monotonic() - start:.0f} s")
+        assert output.count("warning: MLflow at") == 1
+        assert "Nothing is lost: run `dvc repro` again when it is back" in output
+        run("python -m pipeline.tracking")  # as promote does, which would also promote
+    added = [one for one in client.search_runs(["1"]) if one.info.run_id not in before]
+    assert {one.info.run_name for one in added} == set(NETWORKS)
+    for one in added:
+        history = client.get_metric_history(one.info.run_id, "test_accuracy")
+        assert [m.step for m in history] == [1, 2]
+        assert history[0].timestamp < history[1].timestamp == one.info.end_time
 
 
 def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run, project: Path) -> None:

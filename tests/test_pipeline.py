@@ -12,9 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 from models import NETWORKS
-from pipeline.core.files import sha256
+from pipeline.core.files import ROOT, sha256
 from pipeline.data.dataset import RAW
-from pipeline.study.claims import CLAIMS
 from pipeline.study.pair import PAIR
 from tests.support import Run, set_param, start, wait_for
 
@@ -35,9 +34,12 @@ def runs(project: Path) -> dict[str, list[str]]:
     experiment = client_of(project).get_experiment_by_name("mnist-batchnorm")
     assert experiment is not None
     found = client_of(project).search_runs([experiment.experiment_id], order_by=["start_time"])
-    assert {run.info.status for run in found} == {"FINISHED"}
     return {
-        key: [run.data.params["lr"] for run in found if run.info.run_name == key]
+        key: [
+            run.data.params["lr"]
+            for run in found
+            if run.data.params["network"] == key and run.info.status == "FINISHED"
+        ]
         for key in NETWORKS
     }
 
@@ -59,7 +61,7 @@ def add_comment(path: Path) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def first_repro(run: Run) -> str:
     output = run("dvc repro").stdout
-    run("git add dvc.lock && git commit -q -m lock")
+    run("git add dvc.lock metrics && git commit -q -m lock")
     return output
 
 
@@ -75,7 +77,7 @@ def test_repro_makes_everything_from_nothing(project: Path, first_repro: str) ->
 def test_a_run_of_committed_code_is_not_dirty(run: Run, project: Path) -> None:
     (first, *_) = client_of(project).search_runs(["1"])
     assert first.data.tags["git.dirty"] == "false"
-    commit = run("git rev-parse HEAD^").stdout.strip()
+    commit = run("git rev-parse HEAD^").stdout.strip()  # the last one added the results alone
     assert first.data.tags["mlflow.source.git.commit"] == commit
 
 
@@ -191,37 +193,77 @@ def test_a_certificate_that_does_not_pass_fails_the_stage_and_can_be_read(
 
 
 def test_metrics_and_plots_show_both_networks(run: Run) -> None:
+    table = run("dvc metrics show").stdout
+    assert max(len(line) for line in table.splitlines()) <= 100
     metrics = json.loads(run("dvc metrics show --json").stdout)[""]["data"]
-    assert set(metrics["artifacts/metrics.json"]["data"]) == set(NETWORKS)
-    assert metrics["artifacts/certificate.json"]["data"]["passed"]
-    assert len(metrics["artifacts/study/verdicts.json"]["data"]) == len(CLAIMS)
+    assert set(metrics["metrics/test_accuracy.json"]["data"]) == set(NETWORKS)
+    assert set(metrics["metrics/certificate.json"]["data"]) == {
+        "passed",
+        "images",
+        "flipped",
+        "max_diff",
+    }
     page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
     for key in PAIR:
         assert f'"filename": "{key}/history.csv"' in page
         assert f'"field": "{key}"' in page  # the study's means have a column per network
+    assert '"prediction"' in page  # the confusion matrix
+
+
+def test_the_colors_of_the_plots_are_those_of_the_table_of_networks() -> None:
+    template = json.loads((ROOT / ".dvc/plots/networks.json").read_text())
+    scale = template["encoding"]["color"]["scale"]
+    colors = dict(zip(scale["domain"], scale["range"], strict=True))
+    assert colors == {key: network.color for key, network in NETWORKS.items()}
+
+
+def test_training_again_leaves_the_tree_clean_and_is_a_run_of_its_own(
+    run: Run, project: Path
+) -> None:
+    before = runs(project)
+    run("dvc repro --force train certify")
+    assert run("git status --porcelain").stdout == ""
+    assert runs(project) == {key: [*lrs, "0.01"] for key, lrs in before.items()}
+    champion = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
+    run("dvc repro promote")
+    again = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
+    assert again.version == champion.version
+
+
+def test_metrics_can_be_compared_on_a_fresh_clone(run: Run, project: Path, tmp_path: Path) -> None:
+    run(f"git clone -q . {tmp_path}/clone")
+    assert run(f"cd {tmp_path}/clone && dvc metrics diff HEAD").stdout == ""
+    changed = tmp_path / "clone/metrics/test_accuracy.json"
+    changed.write_text(json.dumps({"simple_mlp": 0.5, "batchnorm_mlp": 0.6}))
+    output = run(f"cd {tmp_path}/clone && dvc metrics diff HEAD").stdout
+    assert "simple_mlp" in output
+    assert max(len(line) for line in output.splitlines()) <= 100
 
 
 def test_an_experiment_in_a_copy_reads_its_own_data_and_is_recorded_in_the_projects_store(
     run: Run, project: Path
 ) -> None:
+    champion = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
     run("rm -r data")  # so that only DVC can bring it into the copy
     output = run("dvc exp run --temp -S train.lr=0.05").stdout
     run("dvc checkout -q data.dvc")
     assert stages_run(output) == ["train", "export", "certify"]
-    assert runs(project) == {key: ["0.01", "0.05"] for key in NETWORKS}
+    assert {lrs[-1] for lrs in runs(project).values()} == {"0.05"}
     changed = client_of(project).search_runs(["1"], "params.lr = '0.05'")
     assert {run.data.tags["git.dirty"] for run in changed} == {"true"}
+    (experiment,) = run("dvc exp list --name-only").stdout.split()
+    assert {run.info.run_name for run in changed} == {f"{key} ({experiment})" for key in NETWORKS}
+    assert {run.data.tags["dvc.exp"] for run in changed} == {experiment}
+    assert f"recorded, and not promoted: {experiment} is an experiment" in output
+    after = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
+    assert after.version == champion.version
+    versions = "name = 'mnist-batchnorm'"
+    assert len(client_of(project).search_model_versions(versions)) == 1
     assert "0.05" in run("dvc exp show --csv").stdout
     assert run("dvc metrics diff $(dvc exp list --name-only) HEAD").stdout
-
-
-def test_push_and_pull_bring_back_data_and_artifacts(run: Run, project: Path) -> None:
-    before = sha256(project / MODEL)
-    run("dvc remote add --default store ../remote && dvc push -q")
-    run("rm -rf data artifacts .dvc/cache && dvc pull -q && dvc remote remove store")
-    assert sha256(project / MODEL) == before
-    assert "all 4 digests match" in run("python -m pipeline.data").stdout
-    assert stages_run(run("dvc repro").stdout) == []
+    with restored(run):
+        assert "Running stage 'train'" not in run(f"dvc exp apply {experiment} && dvc repro").stdout
+    assert len(client_of(project).search_model_versions(versions)) == 2
 
 
 @pytest.mark.parametrize(
@@ -264,6 +306,15 @@ def test_a_changed_byte_of_data_stops_the_pipeline_and_the_errors_advice_restore
         assert run("git status --porcelain").stdout == ""
 
 
+def test_push_and_pull_bring_back_data_and_artifacts(run: Run, project: Path) -> None:
+    before = sha256(project / MODEL)
+    run("dvc remote add --default store ../remote && dvc push -q")
+    run("rm -rf data artifacts .dvc/cache && dvc pull -q && dvc remote remove store")
+    assert sha256(project / MODEL) == before
+    assert "all 4 digests match" in run("python -m pipeline.data").stdout
+    assert stages_run(run("dvc repro").stdout) == []
+
+
 @pytest.mark.parametrize("stage", ["train", "export", "certify", "promote", "study", "trace"])
 def test_help_is_printed_and_nothing_runs(run: Run, project: Path, stage: str) -> None:
     def times() -> dict[Path, int]:
@@ -302,4 +353,8 @@ def test_killed_at_any_moment_the_next_repro_ends_with_the_same_files_and_runs(
     output = run("dvc --wait-for-lock repro promote").stdout
     assert stages_run(output) == run_again
     assert [sha256(project / file) for file in files] == expected
-    assert runs(project) == recorded
+    assert runs(project) == {
+        key: [*lrs, "0.01"] if "train" in run_again else lrs for key, lrs in recorded.items()
+    }
+    found = client_of(project).search_runs(["1"])
+    assert {one.info.status for one in found} <= {"FINISHED", "KILLED"}

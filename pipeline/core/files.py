@@ -20,13 +20,17 @@ LOCKS = PROJECT / ".dvc" / "tmp"
 ARTIFACTS = ROOT / "artifacts"
 CERTIFICATE = ARTIFACTS / "certificate.json"
 CERTIFICATE_FIGURE = ARTIFACTS / "certificate.png"
-METRICS = ARTIFACTS / "metrics.json"
 LOSSES_FIGURE = ARTIFACTS / "losses.png"
 PROVENANCE = ARTIFACTS / "provenance.json"
 PROMOTION = ARTIFACTS / "promotion.json"
 STUDY = ARTIFACTS / "study"
+STUDY_EXECUTION = STUDY / "execution.json"
 STUDY_PROVENANCE = STUDY / "provenance.json"
 VERDICTS = STUDY / "verdicts.json"
+
+# Kept in Git, so that `dvc metrics diff` works in any clone.
+ACCURACY = ROOT / "metrics" / "test_accuracy.json"
+CERTIFICATE_FIGURES = ROOT / "metrics" / "certificate.json"
 
 
 def weights_path(key: str) -> Path:
@@ -37,6 +41,16 @@ def weights_path(key: str) -> Path:
 def history_path(key: str) -> Path:
     """Return the path of a network's history, one row per epoch."""
     return ARTIFACTS / key / "history.csv"
+
+
+def answers_path(key: str) -> Path:
+    """Return the path of the folder with a network's answers to the test images."""
+    return ARTIFACTS / key / "answers"
+
+
+def execution_path(key: str) -> Path:
+    """Return the path of the file that says when a network was trained here."""
+    return ARTIFACTS / key / "execution.json"
 
 
 def model_path(key: str) -> Path:

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import httpx
-from prefect import State, get_client
+from prefect import State
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from pipeline.core.prefect_server import PID, start_server, wait_for
 
 
 def run_flow(flow: Callable[..., State]) -> None:
@@ -15,14 +17,11 @@ def run_flow(flow: Callable[..., State]) -> None:
         ConnectionError: the server does not answer.
         ValueError: the flow failed; the message is the failed task's.
     """
-    address = PREFECT_API_URL.value() or "its temporary server"
+    environment = start_server()
+    address = environment["PREFECT_API_URL"]
     try:
-        # The client starts the temporary server; by default, it would wait for minutes.
-        with get_client(httpx_settings={"timeout": 5}, sync_client=True) as client:
-            address = str(client.api_url)
-            if problem := client.api_healthcheck():
-                raise problem
-        with temporary_settings({PREFECT_API_URL: address}):  # or each worker starts one of its own
+        with temporary_settings({PREFECT_API_URL: address}):
+            wait_for(environment[PID])
             state = flow(return_state=True)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         raise ConnectionError(

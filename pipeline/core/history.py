@@ -1,10 +1,13 @@
-"""The history of one training: artifacts/<key>/history.csv, one row per epoch."""
+"""The tables of one training: artifacts/<key>/history.csv has one row per epoch, and
+artifacts/<key>/answers/predictions.csv one row per test image."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from pipeline.core import files
 
@@ -13,14 +16,13 @@ class Epoch(NamedTuple):
     """One row. Losses are mean cross entropies in nats, accuracies fractions from 0 to 1.
 
     `train_loss` is the mean of the batch losses, taken while the weights change; `test_loss` and
-    `test_accuracy` are those of the weights after the epoch; `seconds` is wall time.
+    `test_accuracy` are those of the weights after the epoch.
     """
 
     epoch: int
     train_loss: float
     test_loss: float
     test_accuracy: float
-    seconds: float
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:
@@ -48,10 +50,20 @@ def read_history(path: Path) -> list[Epoch]:
         raise ValueError(f"{path} is unreadable: run `dvc repro --force train`") from error
 
 
-def metric_points(history: list[Epoch], started_ms: int) -> Iterator[tuple[str, float, int, int]]:
-    """Yield name, value, time in milliseconds since 1970, and epoch of every figure."""
-    end_ms = float(started_ms)
-    for row in history:
-        end_ms += 1000 * row.seconds
+def write_predictions(key: str, labels: np.ndarray, predictions: np.ndarray) -> None:
+    """Write the true and the predicted class of each test image, both (N,) int64."""
+    rows = [f"{row[0]},{row[1]}\n" for row in zip(labels, predictions, strict=True)]
+    text = "label,prediction\n" + "".join(rows)
+    files.write_atomically(files.answers_path(key) / "predictions.csv", text.encode())
+
+
+def metric_points(
+    history: Sequence[Epoch], times_ms: Sequence[int]
+) -> Iterator[tuple[str, float, int, int]]:
+    """Yield name, value, time in milliseconds since 1970, and epoch of every figure.
+
+    times_ms: when each epoch ended.
+    """
+    for row, time_ms in zip(history, times_ms, strict=True):
         for name in Epoch._fields[1:]:
-            yield name, getattr(row, name), round(end_ms), row.epoch
+            yield name, getattr(row, name), time_ms, row.epoch

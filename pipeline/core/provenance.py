@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,16 +13,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.core import files
 from pipeline.core.params import Section
 
+WRITTEN_BY_DVC = (":!/dvc.lock", ":!/metrics")  # what `dvc repro` changes in Git
+
 
 class Provenance(BaseModel):
-    """The time, commit, data and parameters of one training or study.
+    """The commit, data and parameters of one training or study.
 
-    started: UTC; dirty: whether the tree differed from the commit; data_md5: as data.dvc pins it.
+    commit: see `code_commit`; dirty: see `is_dirty`; data_md5: as data.dvc pins it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
-    started: datetime
     commit: str
     dirty: bool
     data_md5: str
@@ -33,8 +33,7 @@ class Provenance(BaseModel):
     def take(cls, params: Section, data_md5: str) -> "Provenance":
         """Return the provenance of a run that starts now."""
         return cls(
-            started=datetime.now(UTC),
-            commit=git("rev-parse", "HEAD"),
+            commit=code_commit(),
             dirty=is_dirty(),
             data_md5=data_md5,
             params=params.model_dump(),
@@ -58,11 +57,6 @@ class Provenance(BaseModel):
         """Write it as JSON; call this once everything else is written."""
         files.write_atomically(path, self.model_dump_json(indent=2).encode())
 
-    @property
-    def started_ms(self) -> int:
-        """The start in milliseconds since 1970."""
-        return round(self.started.timestamp() * 1000)
-
     def content_tags(self) -> dict[str, str]:
         """Return what determines the result: the tags that ONNX files and MLflow runs share."""
         return {"params.sha256": params_sha256(self.params), "data.md5": self.data_md5}
@@ -79,15 +73,26 @@ def params_sha256(params: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
+def code_commit() -> str:
+    """Return the last commit that changed more than `WRITTEN_BY_DVC`: committing the results of the
+    same code does not make it another one."""
+    return git("log", "-1", "--format=%H", "--", ":/", *WRITTEN_BY_DVC)
+
+
 def is_dirty() -> bool:
-    """Return whether the tree differs from its commit in more than dvc.lock, which DVC updates.
+    """Return whether the tree differs from its commit in more than `WRITTEN_BY_DVC`.
 
     A fresh index is used: git's own compares sizes and times, and a quick edit may keep both.
     """
     with TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": f"{folder}/index"}
         git("read-tree", "HEAD", **index)
-        return bool(git("status", "--porcelain", "--", ":/", ":!dvc.lock", **index))
+        return bool(git("status", "--porcelain", "--", ":/", *WRITTEN_BY_DVC, **index))
+
+
+def dvc_experiment() -> str | None:
+    """Return the name of the DVC experiment in which this process runs, if it runs in one."""
+    return os.environ.get("DVC_EXP_NAME")
 
 
 def git(*arguments: str, **environment: str) -> str:

@@ -7,6 +7,7 @@ code edited while a stage runs would be recorded as what made the outputs, and w
 import argparse
 import re
 import sys
+from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
@@ -32,17 +33,34 @@ def run_stage(stage: str, function: str) -> None:
     try:
         check_disk()
         load_params()  # an invalid parameter of any stage is found before the first one runs
-        before = read_inputs(stage)
+        inputs_at_start(stage)
         resolve_name(function)()
-        after = read_inputs(stage)
-        changed = sorted(name for name in before | after if before.get(name) != after.get(name))
-        if changed:
-            raise ValueError(
-                f"{', '.join(changed)} changed while `{stage}` was running, so its outputs may "
-                "come from either version: run `dvc repro` again"
-            )
+        check_inputs(stage)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted: `dvc repro` will run `{stage}` again")
+
+
+@cache
+def inputs_at_start(stage: str) -> dict[str, str]:
+    """Return what `read_inputs` returned at the first call in this process."""
+    return read_inputs(stage)
+
+
+def check_inputs(stage: str) -> None:
+    """Check that the stage's inputs are those of its start.
+
+    Raises:
+        ValueError: they are not; the message names those that changed.
+    """
+    before, after = inputs_at_start(stage), read_inputs(stage)
+    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} changed while `{stage}` was running, so its outputs may "
+            "come from either version: run `dvc repro` again"
+        )
 
 
 def read_inputs(stage: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ DIGESTS = {
 
 IMAGE_SHAPE = (28, 28)
 CLASSES = 10
+IMAGES = {"training": 60_000, "test": 10_000}
 
 # A network sees x = SCALE * pixel + SHIFT, in [-1, 1].
 SCALE, SHIFT = 2 / 255, -1.0

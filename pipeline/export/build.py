@@ -34,11 +34,11 @@ def build(key: str) -> bytes:
         ValueError: the network cannot be exported.
     """
     network = load_network(key)
-    metrics = files.read_json(files.METRICS, "train")
+    accuracy = files.read_json(files.ACCURACY, "train")
     metadata = {
         "weights.sha256": files.sha256(files.weights_path(key)),
         **Provenance.read(files.PROVENANCE, "train").content_tags(),
-        "test_accuracy": json.dumps(metrics[key]["test_accuracy"]),
+        "test_accuracy": json.dumps(accuracy[key]),
         **self_test(network),
     }
     return to_onnx(network, key, metadata).SerializeToString(deterministic=True)

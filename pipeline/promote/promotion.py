@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
+from pipeline.core.provenance import dvc_experiment
 from pipeline.data.load import load_dataset
 from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
 from pipeline.promote.roll_back import blocked
 from pipeline.tracking import registry
-from pipeline.tracking.runs import record_all
+from pipeline.tracking.runs import record_present
 from pipeline.tracking.store import download, open_store
 
 
@@ -42,7 +43,8 @@ class Promotion(BaseModel):
 
 
 def promote() -> None:
-    """Promote the model in artifacts/ unless that is done already, and print its verdict.
+    """Promote the model in artifacts/ unless that is done already, and print its verdict. In a DVC
+    experiment, only record it.
 
     Raises:
         FileNotFoundError: an earlier stage has not run.
@@ -51,9 +53,16 @@ def promote() -> None:
     """
     params = load_params()
     with files.locked("promote"), open_store() as client:
+        if experiment := dvc_experiment():
+            record_present(client)
+            print(
+                f"recorded, and not promoted: {experiment} is an experiment. To promote it, run "
+                f"`dvc exp apply {experiment}` and `dvc repro`"
+            )
+            return
         judged = what_is_judged(params.export, params.promote)
         last = Promotion.read()
-        run_id = record_all(client)[params.export.network]
+        run_id = record_present(client)[params.export.network]
         version = registry.find_version(client, judged["model.sha256"], run_id)
         if version and registered_model(version) is None:
             version = None  # its file is damaged
@@ -96,6 +105,7 @@ def promote_again(
     if promotion.alias == CHAMPION and promotion.champion_before:
         registry.tag_version(client, version, "replaced", str(promotion.champion_before))
     tags = {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
+    registry.evaluate(client, version, files.read_json(files.CERTIFICATE_FIGURES, "certify"))
     registry.describe(client, version, files.CERTIFICATE, tags, report(promotion))
     registry.move_alias(client, promotion.alias, version)
     challenger = registry.find_alias(client, CHALLENGER)

@@ -6,24 +6,30 @@ variable STUDY_DASK_SCHEDULER names. They return tables; only the flow writes fi
 
 import multiprocessing
 import os
+import re
 import threading
 from typing import Any
 
 import pandas as pd
 import torch
 from prefect import State, flow, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.futures import as_completed
+from prefect.states import Completed, Failed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from tqdm import tqdm
 
 from pipeline.core import files
+from pipeline.core.execution import Execution
 from pipeline.core.flows import run_flow
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
+from pipeline.core.stage import check_inputs
 from pipeline.data.load import load_dataset, verified_md5
 from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.study.report import write_report
 from pipeline.study.tables import write_table
+from pipeline.tracking.tasks import record_results
 from pipeline.train.loop import choose_device
 
 
@@ -59,24 +65,34 @@ def measure(experiment: str, seed: int, params: StudyParams) -> dict[str, pd.Dat
 
 @task
 def report(tables: dict[str, pd.DataFrame], params: StudyParams) -> None:
-    """Write the tables and the report on them."""
+    """Write the tables and the report on them, which is also an artifact in Prefect's UI."""
     for name, table in tables.items():
         write_table(name, table)
-    write_report(params)
+    text = re.sub(r"!\[(.*)\]\(.*\)", r"*Figure: \1, in report.html*", write_report(params))
+    create_markdown_artifact(text, "study-report", "The report, without its figures")
 
 
 @flow(name="study", task_runner=task_runner())
 def study() -> State:
-    """Run all experiments for all seeds, then write the report."""
+    """Run all experiments for all seeds, write the report, and record it in MLflow."""
     params = load_params().study
-    provenance = Provenance.take(params, verified_md5())
+    provenance, execution = Provenance.take(params, verified_md5()), Execution.start()
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
     futures = [measure.submit(*job, params) for job in jobs]
     for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
         future.result()  # the first failure ends the flow
     tables = gather([future.result() for future in futures])
+    reported = report(tables, params, return_state=True)
+    if not reported.is_completed():
+        return reported
+    try:
+        check_inputs("study")  # or the lineage would be wrong
+    except ValueError as error:
+        return Failed(message=str(error))
     provenance.write(files.STUDY_PROVENANCE)
-    return report(tables, params, return_state=True)
+    execution.add_end().write(files.STUDY_EXECUTION, files.VERDICTS)
+    record_results("study")
+    return Completed()
 
 
 def run() -> None:

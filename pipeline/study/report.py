@@ -1,4 +1,5 @@
-"""Writes verdicts.json, figures/ and report.md from the tables: `python -m pipeline.study.report`.
+"""Writes verdicts.json, figures/, report.md and report.html from the tables: `python -m
+pipeline.study.report`.
 
 Every number in the report comes from the tables.
 """
@@ -15,6 +16,7 @@ from pipeline.core.params import StudyParams, load_params
 from pipeline.core.png import to_png
 from pipeline.study.claims import CLAIMS, judge
 from pipeline.study.figures import FIGURES
+from pipeline.study.html import to_html
 from pipeline.study.markdown import overfitting_table, speed_table, summary, verdict_table
 from pipeline.study.overfitting import LRS
 from pipeline.study.pair import PAIR
@@ -37,8 +39,8 @@ def write_curves(tables: Tables) -> None:
         write_table(name, means[list(PAIR)].reset_index())
 
 
-def write_report(params: StudyParams) -> None:
-    """Write verdicts, figures and report."""
+def write_report(params: StudyParams) -> str:
+    """Write verdicts, figures and report; return the report in Markdown."""
     tables = read_tables()
     verdicts = judge(tables)
     files.write_json(files.VERDICTS, verdicts)
@@ -60,6 +62,8 @@ def write_report(params: StudyParams) -> None:
         **{f"{name}_verdicts": verdict_table(verdicts, name) for name in experiments},
     )
     files.write_atomically(files.STUDY / "report.md", text.encode())
+    files.write_atomically(files.STUDY / "report.html", to_html(text).encode())
+    return text
 
 
 def main() -> None:

@@ -82,13 +82,12 @@ def show(links: list[Link]) -> None:
         line = f"{MARKS[state]}[/] {name:<{width}}  {prefix}{escape(detail)}"
         console.print(line, soft_wrap=True)
     broken = [link.name for link in links if link.state in ("missing", "broken")]
-    unchecked = [link.name for link in links if link.state == "unchecked"]
     if broken:
         console.print(f"[red]the chain is not whole:[/] {', '.join(broken)}", soft_wrap=True)
-    elif unchecked:
-        console.print(f"nothing is broken, but unchecked: {', '.join(unchecked)}", soft_wrap=True)
-    else:
-        console.print("the chain is whole")
+        return
+    unchecked = [f"the {name} ({why})" for name, state, why in links if state == "unchecked"]
+    gaps = f" but for {', '.join(unchecked)}" if unchecked else ""
+    console.print(f"the chain is whole{escape(gaps)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

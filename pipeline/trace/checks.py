@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 from pipeline.core import files
@@ -85,7 +86,7 @@ def check_weights(subject: Subject) -> str:
     """The weights are the run's, and those the model was made from."""
     assert subject.run
     expected = the_one(subject, "weights.sha256")
-    path = files.weights_path(str(subject.run.info.run_name))
+    path = files.weights_path(network_of(subject.run))
     if not path.is_file() or (files.sha256(path) != expected and not subject.here):
         raise GapError("unchecked", f"SHA-256 {expected}, not those in artifacts/")
     if files.sha256(path) != expected:
@@ -93,6 +94,11 @@ def check_weights(subject: Subject) -> str:
             "broken", f"{path} has SHA-256 {files.sha256(path)}, the run's has {expected}"
         )
     return f"SHA-256 {expected}"
+
+
+def network_of(run: Run) -> str:
+    """Return the network that a run is named by; the name of a DVC experiment may follow."""
+    return str(run.info.run_name).partition(" ")[0]
 
 
 def check_run(subject: Subject) -> str:
@@ -114,7 +120,7 @@ def check_parameters(subject: Subject) -> str:
     if the_one(subject, "params.sha256") != params_sha256(params):
         raise GapError("broken", f"the run has {params}, not what the weights were trained with")
     network = subject.run.data.params.get("network")
-    if network != subject.run.info.run_name:
+    if network != network_of(subject.run):
         raise GapError("broken", f"the run {subject.run.info.run_name} has the network {network!r}")
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 

@@ -11,8 +11,9 @@ from mlflow.entities.model_registry import ModelVersion
 from pipeline.core import files
 from pipeline.core.history import Epoch
 from pipeline.core.params import load_params
+from pipeline.tracking.metrics import recorded_metrics
 from pipeline.tracking.registry import find_version
-from pipeline.tracking.runs import find_runs, recorded_metrics
+from pipeline.tracking.runs import find_runs
 from pipeline.tracking.store import download
 
 

@@ -1,5 +1,6 @@
 """Registers models as versions in MLflow, finds versions, and moves their aliases."""
 
+import json
 from pathlib import Path
 
 import mlflow.onnx
@@ -7,12 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model, infer_signature
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from pipeline.core.execution import now_ms
 from pipeline.core.params import load_params
 from pipeline.core.provenance import git, is_dirty
-from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
+from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, NAME
+from pipeline.tracking.runs import data_sets
 from pipeline.tracking.store import tracking_uri, unless_it_exists
 
 
@@ -53,18 +58,21 @@ def logged_model_id(version: ModelVersion) -> str:
 def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
     """Log a model file with a run, and register it as the next version."""
     run = client.get_run(run_id)
-    others = ("mlflow.", "model.", "certificate.")  # which may be of another model
+    others = ("mlflow.run", "recorded.", "model.", "certificate.")  # of the run or a version
     tags = {name: run.data.tags[name] for name in run.data.tags if not name.startswith(others)}
     tags |= {"model.sha256": digest, "registered.git.commit": git("rev-parse", "HEAD")}
     tags["registered.git.dirty"] = str(is_dirty()).lower()
     images = {"images": np.zeros((2, *IMAGE_SHAPE), np.uint8)}
     outputs = dict.fromkeys(("logits", "probabilities"), np.zeros((2, CLASSES), np.float32))
-    model = client.create_logged_model(run.info.experiment_id, path.stem, run_id, tags)
+    name = run.data.params["network"]
+    model = client.create_logged_model(
+        run.info.experiment_id, name, run_id, tags, run.data.params, "onnx"
+    )
     mlflow.set_tracking_uri(tracking_uri())  # which Model.log uses
     Model.log(
         None,
         mlflow.onnx,
-        name=path.stem,
+        name=name,
         run_id=run_id,
         model_id=model.model_id,
         onnx_model=onnx.load(path),
@@ -74,10 +82,32 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
         onnx_execution_providers=["CPUExecutionProvider"],
         pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={ort.__version__}"],
     )
-    name = registered_name()
+    registered = registered_name()
     with unless_it_exists():
-        client.create_registered_model(name)
-    return client.create_model_version(name, model.model_uri, run_id, tags, model_id=model.model_id)
+        client.create_registered_model(registered, description=f"{NAME} classifiers as ONNX files")
+    version = client.create_model_version(
+        registered, model.model_uri, run_id, tags, model_id=model.model_id
+    )
+    link = json.dumps([{"name": registered, "version": str(version.version)}])
+    client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: link})
+    return version
+
+
+def evaluate(client: MlflowClient, version: ModelVersion, figures: dict[str, float | None]) -> None:
+    """Log the certificate's figures, and the last losses and accuracy of the version's run, as the
+    version's own on the test images."""
+    run_id = str(version.run_id)
+    run = client.get_run(run_id)
+    names = ("test_loss", "test_accuracy")
+    points = [client.get_metric_history(run_id, name)[-1] for name in names]
+    metrics = [(m.key, m.value, m.timestamp, m.step) for m in points]
+    # The UI shows names with a slash in a section of their own.
+    numbers = {name: float(x) for name, x in figures.items() if x is not None}
+    metrics += [(f"certificate/{name}", x, now_ms(), 0) for name, x in numbers.items()]
+    (data,) = (d for d in data_sets(run.data.tags["data.md5"]) if d.dataset.name == f"{NAME} test")
+    own = (logged_model_id(version), data.dataset.name, data.dataset.digest, run_id)
+    there = {(m.key, m.value) for m in client.get_logged_model(own[0]).metrics or ()}
+    client.log_batch(run_id, [Metric(*m, *own) for m in metrics if m[:2] not in there])
 
 
 def describe(

@@ -48,11 +48,9 @@ def open_store() -> Iterator[MlflowClient]:
     """
     try:
         logging.getLogger("alembic").setLevel(logging.WARNING)  # a new store's many migrations
-        if is_own_store() and not DATABASE.exists():
-            part = DATABASE.with_name(DATABASE.name + ".part")
-            part.unlink(missing_ok=True)
-            MlflowClient(f"sqlite:///{part}")  # makes the tables
-            part.replace(DATABASE)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        if is_own_store():
+            create_database()
         if is_own_store() and (old := old_project(DATABASE)):
             raise ValueError(
                 f"MLflow's store keeps its files in {old}, not in {files.PROJECT}: run `python -m "
@@ -66,6 +64,16 @@ def open_store() -> Iterator[MlflowClient]:
             f"MLflow at {shown_uri()} failed: {error}\n"
             "Nothing is lost: run `dvc repro` again when it is back"
         ) from error
+
+
+def create_database() -> None:
+    """Create the project's own store unless it exists."""
+    with files.locked("mlflow"):
+        if not DATABASE.exists():
+            part = DATABASE.with_name(DATABASE.name + ".part")
+            part.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{part}")  # makes the tables
+            part.replace(DATABASE)
 
 
 def open_experiment(client: MlflowClient, name: str) -> str:

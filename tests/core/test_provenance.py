@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core import files
 from pipeline.core.params import TrainParams
-from pipeline.core.provenance import Provenance, git, is_dirty, params_sha256
+from pipeline.core.provenance import Provenance, code_commit, git, is_dirty, params_sha256
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_content_tags_are_those_that_determine_the_result(
 
 def test_tags_add_the_commit(provenance: Provenance) -> None:
     clean = provenance.model_copy(update={"dirty": False})
-    code = {"git.commit": git("rev-parse", "HEAD"), "git.dirty": "false"}
+    code = {"git.commit": code_commit(), "git.dirty": "false"}
     assert clean.tags() == provenance.content_tags() | code
 
 
@@ -88,6 +88,21 @@ def test_a_new_file_is_dirty_and_another_dvc_lock_is_not(repository: Path) -> No
     assert not is_dirty()
     (repository / "new.py").touch()
     assert is_dirty()
+
+
+def test_committing_what_dvc_writes_does_not_change_the_codes_commit(repository: Path) -> None:
+    def commit(name: str) -> str:
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("a = 2")
+        git("add", ".")
+        git("commit", "-q", "-m", name)
+        return code_commit()
+
+    first = git("rev-parse", "HEAD")
+    assert code_commit() == first
+    assert commit("dvc.lock") == first
+    assert commit("metrics/test_accuracy.json") == first
+    assert commit("code.py") == git("rev-parse", "HEAD") != first
 
 
 def test_outside_a_repository_the_error_is_gits(

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.core.stage import read_inputs, run_stage
+from pipeline.core.stage import inputs_at_start, read_inputs, run_stage
 
 FILES = {
     "dvc.yaml": """\
@@ -36,6 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(content)
     monkeypatch.setattr("pipeline.core.stage.ROOT", tmp_path)
     monkeypatch.setattr("pipeline.core.stage.load_params", lambda: None)
+    inputs_at_start.cache_clear()
     return tmp_path
 
 

@@ -1,5 +1,6 @@
 """Promoting and rolling back models that are not trained, in a store of the test's own."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,20 @@ def promote(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Promote:
     """Promote the same network, exported with a note that makes it another file."""
-    run_id = client.create_run(
-        open_experiment(client, "mnist-batchnorm"), tags={"weights.sha256": "0" * 64}
-    ).info.run_id
+    tags = {"weights.sha256": "0" * 64, "data.md5": "126198369362df7c54984cf13f63be96.dir"}
+    run_id = client.create_run(open_experiment(client, "mnist-batchnorm"), tags=tags).info.run_id
+    client.log_param(run_id, "network", "batchnorm_mlp")
+    client.log_metric(run_id, "test_loss", 0.1, step=1)
+    client.log_metric(run_id, "test_accuracy", 0.9, step=1)
+    client.set_terminated(run_id)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    monkeypatch.setattr(files, "CERTIFICATE_FIGURES", tmp_path / "figures.json")
+    files.write_json(files.CERTIFICATE_FIGURES, {"passed": True, "flipped": 0})
     monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
     monkeypatch.setattr(files, "CERTIFICATE", tmp_path / "certificate.json")
     monkeypatch.setattr(files, "PROMOTION", tmp_path / "promotion.json")
     monkeypatch.setattr(promotion, "load_dataset", lambda: small_dataset)
-    monkeypatch.setattr(promotion, "record_all", lambda _client: {"batchnorm_mlp": run_id})
+    monkeypatch.setattr(promotion, "record_present", lambda _client: {"batchnorm_mlp": run_id})
     set_min_accuracy(monkeypatch, 0)
 
     def promote(note: str) -> dict[str, Any]:
@@ -217,3 +224,34 @@ def test_a_challenger_that_becomes_the_champion_is_no_challenger_any_more(
     set_min_accuracy(monkeypatch, 0)
     assert promote("a")["alias"] == "champion"
     assert list(client.get_registered_model("mnist-batchnorm").aliases) == ["champion"]
+
+
+def test_a_dvc_experiment_is_recorded_and_never_registered(
+    promote: Promote, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = promote("first")
+    with monkeypatch.context() as patch:
+        patch.setenv("DVC_EXP_NAME", "lanky-tope")
+        assert promote("trial") == first
+    (version,) = client.search_model_versions("name = 'mnist-batchnorm'")
+    assert version.version == first["version"]
+    assert promote("trial")["alias"] == "champion"  # as after `dvc exp apply`
+
+
+def test_the_logged_model_shows_its_version_its_parameters_and_its_certificate(
+    promote: Promote, client: MlflowClient
+) -> None:
+    promote("first")
+    champion = client.get_model_version_by_alias("mnist-batchnorm", "champion")
+    model = client.get_logged_model(logged_model_id(champion))
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [
+        {"name": "mnist-batchnorm", "version": "1"}
+    ]
+    assert model.params == {"network": "batchnorm_mlp"}
+    evaluated = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
+    assert evaluated == {
+        "test_loss": (0.1, "MNIST test"),
+        "test_accuracy": (0.9, "MNIST test"),
+        "certificate/passed": (1.0, "MNIST test"),
+        "certificate/flipped": (0.0, "MNIST test"),
+    }

@@ -7,8 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 from distributed import LocalCluster
+from prefect import State
+from prefect.states import Completed
 
 from pipeline.core import files
+from pipeline.core.execution import Execution
 from pipeline.core.params import StudyParams, load_params
 from pipeline.study import flow, report
 from pipeline.study.tables import Tables, write_table
@@ -20,12 +23,27 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw none: test_report.py shows that the same tables give the same figures."""
     monkeypatch.setattr(report, "FIGURES", {})
+    monkeypatch.setattr(report, "to_html", lambda _report: "")
+
+
+@pytest.fixture(autouse=True)
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What would be recorded in MLflow."""
+    recorded: list[str] = []
+
+    def record(what: str) -> State:
+        recorded.append(what)
+        return Completed()
+
+    monkeypatch.setattr(flow, "record_results", record)
+    return recorded
 
 
 def write_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files, "STUDY", folder)
     patch.setattr(files, "VERDICTS", folder / "verdicts.json")
     patch.setattr(files, "STUDY_PROVENANCE", folder.with_name("provenance.json"))
+    patch.setattr(files, "STUDY_EXECUTION", folder.with_name("execution.json"))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -77,14 +95,25 @@ def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
     study_params: StudyParams,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    recorded: list[str],
 ) -> None:
     monkeypatch.delenv("STUDY_DASK_SCHEDULER", raising=False)
     some = ("speed", "scale", "activations")  # the others take most of the time
     monkeypatch.setattr(flow, "EXPERIMENTS", {name: flow.EXPERIMENTS[name] for name in some})
-    monkeypatch.setattr(flow, "write_report", lambda _params: None)  # which takes every table
+
+    def write_verdicts(_params: StudyParams) -> str:  # the report takes every table
+        files.write_json(files.VERDICTS, {})
+        return ""
+
+    monkeypatch.setattr(flow, "write_report", write_verdicts)
     found = run(tmp_path / "processes", study_params, monkeypatch)
+    del found["verdicts.json"]
     assert set(found) == {f"tables/{name}.csv" for name in (*some, "histograms")}
     assert found.items() < expected.items()
+    assert recorded == ["study"]
+    execution = Execution.read(files.STUDY_EXECUTION, files.VERDICTS)
+    assert execution
+    assert execution.started_ms < execution.ended_ms[0]
 
 
 def test_a_failing_task_ends_the_flow_with_its_reason(

@@ -69,7 +69,7 @@ def running(command: str, project: Path, path: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module", autouse=True)
 def answer(run: Run, project: Path) -> str:
     """The answer to docs/seven.json, from a model that was trained, promoted and served here."""
-    run("dvc repro promote && git add dvc.lock && git commit -q -m first")
+    run("dvc repro promote && git add dvc.lock metrics && git commit -q -m first")
     with running(f"{sys.executable} -m serve --port {{port}}", project, "/v2") as client:
         request = (project / "docs/seven.json").read_bytes()
         response = client.post("/v2/models/batchnorm_mlp/infer", content=request)
@@ -152,6 +152,8 @@ def test_the_chain_is_whole_from_every_end(run: Run, project: Path, answer: str)
 def test_an_answer_without_its_request_is_unchecked(run: Run) -> None:
     (first, *_) = trace(run, "answer.json")["links"]
     assert (first["name"], first["state"]) == ("answer", "unchecked")
+    last = run("python -m pipeline.trace answer.json").stdout.splitlines()[-1]
+    assert last.startswith("the chain is whole but for the answer (pass its request by --request")
 
 
 def test_a_changed_version_in_the_answer_breaks_the_answer(
@@ -285,7 +287,7 @@ def test_going_back_to_an_earlier_commit_trains_nothing_and_keeps_the_better_cha
     set_param(project, "train.lr", 0.05)
     run("git commit -q -a -m faster && dvc repro promote")
     assert promoted() == (2, "champion", True)  # an epoch at 0.05 learns more
-    run("git add dvc.lock && git commit -q -m second && git checkout -q HEAD~2")
+    run("git add dvc.lock metrics && git commit -q -m second && git checkout -q HEAD~2")
     output = run("dvc repro promote").stdout
     assert "Running stage 'train'" not in output
     assert promoted() == (1, "challenger", False)

@@ -1,90 +1,191 @@
+"""The flow of the stage `train` with trainers that only pretend, and a real store of MLflow."""
+
 import json
 import subprocess
+import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
-from prefect.states import Completed, Failed
+from mlflow import MlflowClient
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter
+from prefect.logging.handlers import APILogWorker
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.history import Epoch, write_history
+from pipeline.core.execution import Execution
+from pipeline.core.history import Epoch, write_history, write_predictions
 from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
 from pipeline.train import flow
+from tests.support import empty_store, free_port
 
 PARAMS = load_params().train
+PROVENANCE = Provenance.take(PARAMS, pinned_md5())
+HISTORY = [Epoch(1, 0.5, 0.4, 0.9), Epoch(2, 0.3, 0.2, 0.95)]
+TRAINER = """
+import json, os, sys
+for row in json.loads(sys.argv[1]):
+    print(json.dumps(row))
+status = int(sys.argv[2])
+if status > 0:
+    sys.exit("error: lower train.lr")
+if status < 0:
+    os.kill(os.getpid(), -status)
+"""
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-@pytest.fixture
-def statuses(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
-    """How each start of a trainer will end, by network; and nothing to compare."""
-    statuses: dict[str, list[int]] = {key: [0] for key in NETWORKS}
-
-    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess(command, statuses[command[-2]].pop(0))
-
-    monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(flow, "compare_networks", lambda **_options: Completed())
-    return statuses
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for what the flow writes."""
+    """An empty folder for what the flow writes, and an empty store."""
     monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
-    for name in ("METRICS", "LOSSES_FIGURE", "PROVENANCE"):
+    for name in ("ACCURACY", "LOSSES_FIGURE", "PROVENANCE"):
         monkeypatch.setattr(files, name, tmp_path / getattr(files, name).name)
+    monkeypatch.setattr(files, "PROJECT", tmp_path)
+    monkeypatch.setattr(files, "LOCKS", tmp_path)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    (tmp_path / "store.db").write_bytes(empty_store())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     return tmp_path
 
 
-def test_every_network_is_trained(statuses: dict[str, list[int]]) -> None:
-    assert flow.train_networks(PARAMS, return_state=True).is_completed()
+@pytest.fixture
+def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """How each start of a trainer will end, by network."""
+    statuses: dict[str, list[int]] = {key: [0] for key in NETWORKS}
+    popen = subprocess.Popen
+
+    def start(command: list[str], **options: object) -> subprocess.Popen[str]:
+        if "pipeline.train.trainer" not in command:
+            return popen(command, **options)  # type: ignore[call-overload]
+        key, status = command[-2], statuses[command[-2]].pop(0)
+        if status == 0:
+            files.write_atomically(files.weights_path(key), key.encode())
+            write_history(files.history_path(key), HISTORY)
+            write_predictions(key, [0, 1], [0, 2])
+        rows = json.dumps([row._asdict() for row in HISTORY])
+        return popen([sys.executable, "-c", TRAINER, rows, str(status)], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return statuses
+
+
+def run_flow() -> State:
+    return flow.train_networks(PARAMS, PROVENANCE, return_state=True)
+
+
+def runs(artifacts: Path) -> list[tuple[str, str, int]]:
+    """Return name, status and number of epochs of each run in MLflow."""
+    client = MlflowClient(f"sqlite:///{artifacts}/store.db")
+    return sorted(
+        (
+            str(run.info.run_name),
+            run.info.status,
+            len(client.get_metric_history(run.info.run_id, "train_loss")),
+        )
+        for run in client.search_runs(["1"])
+    )
+
+
+def test_every_network_is_trained_and_recorded(
+    statuses: dict[str, list[int]], artifacts: Path
+) -> None:
+    assert run_flow().is_completed()
     assert statuses == {key: [] for key in NETWORKS}
+    assert runs(artifacts) == sorted((key, "FINISHED", 2) for key in NETWORKS)
+    assert json.loads((artifacts / "test_accuracy.json").read_text()) == dict.fromkeys(
+        NETWORKS, 0.95
+    )
+    assert Provenance.read(artifacts / "provenance.json", "train") == PROVENANCE
+    for key in NETWORKS:
+        assert Execution.read(files.execution_path(key), files.weights_path(key))
+        answers = files.answers_path(key)
+        assert (answers / "classes.csv").read_text() == "label,images,accuracy\n0,1,1.0\n1,1,0.0\n"
+        assert (answers / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_trainer_that_a_signal_ended_is_started_again(statuses: dict[str, list[int]]) -> None:
+def logs_of(flow_run: UUID) -> dict[str, list[str]]:
+    """Return the lines in Prefect's log of each task, by its name."""
+    with get_client(sync_client=True) as client:
+        tasks = [task for task in client.read_task_runs() if task.flow_run_id == flow_run]
+        return {
+            task.name: [
+                line.message
+                for line in client.read_logs(LogFilter(task_run_id={"any_": [task.id]}))
+            ]
+            for task in tasks
+        }
+
+
+def test_the_epochs_are_in_the_log_of_the_networks_task(statuses: dict[str, list[int]]) -> None:
+    state = run_flow()
+    APILogWorker.drain_all()
+    assert state.state_details.flow_run_id
+    logs = logs_of(state.state_details.flow_run_id)
+    assert set(logs) > {"log to MLflow", "record in MLflow: trainings"}
+    for key in NETWORKS:
+        assert any(f"lr={PARAMS.lr}" in line for line in logs[f"train {key}"])
+        assert any(line.startswith("epoch 2/") for line in logs[f"train {key}"])
+
+
+def test_a_trainer_that_a_signal_ended_is_started_again_as_another_run(
+    statuses: dict[str, list[int]], artifacts: Path
+) -> None:
     statuses["simple_mlp"] = [-9, 0]
-    assert flow.train_networks(PARAMS, return_state=True).is_completed()
+    assert run_flow().is_completed()
     assert statuses == {key: [] for key in NETWORKS}
+    assert runs(artifacts) == [
+        ("batchnorm_mlp", "FINISHED", 2),
+        ("simple_mlp", "FINISHED", 2),
+        ("simple_mlp", "KILLED", 2),
+    ]
 
 
-def test_a_trainer_that_failed_fails_the_flow_at_once(statuses: dict[str, list[int]]) -> None:
+def test_a_trainer_that_ctrl_c_ended_is_not_started_again(
+    statuses: dict[str, list[int]], artifacts: Path
+) -> None:
+    statuses["simple_mlp"] = [-2, 0]
+    assert run_flow().is_failed()
+    assert statuses["simple_mlp"] == [0]
+    assert ("simple_mlp", "KILLED", 2) in runs(artifacts)
+
+
+def test_a_trainer_that_failed_fails_the_flow_at_once(
+    statuses: dict[str, list[int]], artifacts: Path
+) -> None:
     statuses["batchnorm_mlp"] = [1, 0]
-    state = flow.train_networks(PARAMS, return_state=True)
+    state = run_flow()
     assert state.is_failed()
-    assert state.message == "the training of batchnorm_mlp failed, see above"
+    assert state.message == "lower train.lr"
     assert statuses["batchnorm_mlp"] == [0]
+    assert runs(artifacts) == sorted((key, "FAILED", 2) for key in NETWORKS)
+    assert not (artifacts / "provenance.json").exists()
 
 
-def test_metrics_are_those_of_each_networks_last_epoch(artifacts: Path) -> None:
-    for i, key in enumerate(NETWORKS):
-        rows = [Epoch(1, 9.0, 9.0, 0.0, 9.0), Epoch(2, i + 0.1, i + 0.2, 0.3, 9.0)]
-        write_history(files.history_path(key), rows)
-    flow.compare_networks.fn()
-    assert json.loads((artifacts / "metrics.json").read_text()) == {
-        key: {"train_loss": i + 0.1, "test_loss": i + 0.2, "test_accuracy": 0.3}
-        for i, key in enumerate(NETWORKS)
-    }
-    assert (artifacts / "losses.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_completed_flow_leaves_its_provenance(
-    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_flow_whose_inputs_changed_records_no_finished_run(
+    statuses: dict[str, list[int]], artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "train_networks", lambda _params, **_options: Completed())
-    flow.run()
-    provenance = Provenance.read(artifacts / "provenance.json", "train")
-    assert provenance.params == PARAMS.model_dump()
-    assert provenance.data_md5 == pinned_md5()
+    def fail(_stage: str) -> None:
+        raise ValueError("models/mlp.py changed")
+
+    monkeypatch.setattr(flow, "check_inputs", fail)
+    state = run_flow()
+    assert state.message == "models/mlp.py changed"
+    assert {status for _, status, _ in runs(artifacts)} == {"FAILED"}
+    assert not (artifacts / "provenance.json").exists()
 
 
-def test_a_failed_flow_is_an_error_and_leaves_no_provenance(
-    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_mlflow_the_flow_completes_with_one_warning(
+    statuses: dict[str, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    state = Failed(message="the training of simple_mlp failed, see above")
-    monkeypatch.setattr(flow, "train_networks", lambda _params, **_options: state)
-    with pytest.raises(ValueError, match="the training of simple_mlp failed"):
-        flow.run()
-    assert not list(artifacts.iterdir())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    assert run_flow().is_completed()
+    output = capsys.readouterr().out
+    assert output.count("warning: ") == 1
+    assert "Nothing is lost: run `dvc repro` again when it is back" in output

@@ -1,14 +1,16 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.history import read_history
+from pipeline.core.history import Epoch, read_history
 from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.train import trainer
@@ -35,14 +37,13 @@ def test_the_trainer_writes_what_train_returns(
     trainer.main()
     network = initial_network(key, train_params.seed)
     expected = list(train(network, small_dataset, train_params))
-    assert [row[:4] for row in read_history(files.history_path(key))] == [
-        row[:4] for row in expected
-    ]
+    assert read_history(files.history_path(key)) == expected
     weights = load_file(files.weights_path(key))
     torch.testing.assert_close(weights, dict(network.state_dict()), rtol=0, atol=0)
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{key} epoch 1/2: train loss {expected[0].train_loss:.4f}, test loss ")
-    assert second.startswith(f"{key} epoch 2/2: ")
+    assert [Epoch(**json.loads(line)) for line in capsys.readouterr().out.splitlines()] == expected
+    answers = pd.read_csv(files.answers_path(key) / "predictions.csv")
+    assert (answers.label == small_dataset.test_labels).all()
+    assert (answers.label == answers.prediction).mean() == expected[-1].test_accuracy
 
 
 def test_a_training_that_fails_writes_nothing_and_names_the_network(

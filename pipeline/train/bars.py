@@ -1,0 +1,60 @@
+"""Shows trainings as they run: a bar per network in a terminal, a line per epoch elsewhere."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from models import NETWORKS
+from pipeline.core.execution import Update
+from pipeline.core.history import Epoch
+
+FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} epochs{postfix}"  # the bar takes what width is left
+
+
+def describe(row: Epoch) -> str:
+    """Return an epoch's figures as text."""
+    return (
+        f"train loss {row.train_loss:.4f}, test loss {row.test_loss:.4f}, "
+        f"test accuracy {row.test_accuracy:.2%}"
+    )
+
+
+@contextmanager
+def bars(epochs: int) -> Iterator[Callable[[Update], None]]:
+    """Yield a function that shows an update of a training."""
+    width = max(len(network.title) for network in NETWORKS.values())
+    by_key = {
+        key: tqdm(
+            desc=f"{network.title:<{width}}",
+            total=epochs,
+            position=position,
+            bar_format=FORMAT,
+            dynamic_ncols=True,
+            disable=None,
+        )
+        for position, (key, network) in enumerate(NETWORKS.items())
+    }
+
+    def show(update: Update) -> None:
+        bar = by_key[update.key]
+        row = update.history[-1] if update.history else None
+        if bar.disable and row and update.status == "RUNNING":
+            print(f"{update.key} epoch {row.epoch}/{epochs}: {describe(row)}", flush=True)
+        elif not bar.disable:
+            bar.n = len(update.history)
+            if row:
+                bar.postfix = (
+                    f"train loss {row.train_loss:.4f}, test accuracy {row.test_accuracy:.2%}"
+                )
+            bar.refresh()
+
+    try:
+        with logging_redirect_tqdm():  # log lines go above the bars
+            logging.root.handlers[-1].setLevel(logging.WARNING)
+            yield show
+    finally:
+        for bar in by_key.values():
+            bar.close()

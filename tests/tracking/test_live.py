@@ -1,0 +1,100 @@
+"""Trainings that send their epochs to MLflow, in a store of the test's own."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.core import files
+from pipeline.core.execution import Execution, Update
+from pipeline.core.history import Epoch
+from pipeline.core.provenance import Provenance
+from pipeline.tracking.live import follow
+from tests.support import empty_store
+
+ROWS = [Epoch(1, 1.0, 0.5, 0.9), Epoch(2, 0.5, 0.25, 0.95), Epoch(3, 0.4, 0.2, 0.96)]
+PARAMS = {"epochs": 3, "batch_size": 64, "lr": 0.01, "seed": 0, "device": "cpu"}
+PROVENANCE = Provenance(commit="0" * 40, dirty=False, data_md5="0123.dir", params=PARAMS)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    (tmp_path / "store.db").write_bytes(empty_store())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    monkeypatch.setattr(files, "PROJECT", tmp_path)
+    return MlflowClient(f"sqlite:///{tmp_path}/store.db")
+
+
+@pytest.fixture
+def updates(client: MlflowClient) -> Iterator[Queue[Update | None]]:
+    """What is put here is sent to MLflow."""
+    updates: Queue[Update | None] = Queue()
+    following = threading.Thread(target=follow, args=(updates, PROVENANCE))
+    following.start()
+    yield updates
+    updates.put(None)
+    following.join()
+
+
+def seen(client: MlflowClient, epochs: int, status: str = "RUNNING") -> bool:
+    """Wait until MLflow has one run with so many epochs and that status."""
+    for _ in range(100):
+        runs = client.search_runs(["1"]) if client.get_experiment("0") else []
+        if len(runs) == 1 and runs[0].info.status == status:
+            history = client.get_metric_history(runs[0].info.run_id, "test_accuracy")
+            if [m.value for m in history] == [row.test_accuracy for row in ROWS[:epochs]]:
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_run_begins_with_its_training_and_each_epoch_is_there_when_it_ends(
+    client: MlflowClient, updates: Queue[Update | None]
+) -> None:
+    update = Update("simple_mlp", Execution.start())
+    updates.put(update)
+    assert seen(client, 0)
+    for row in ROWS:
+        update = update.add(row)
+        updates.put(update)
+        assert seen(client, row.epoch)
+    (run,) = client.search_runs(["1"])
+    assert run.info.run_name == "simple_mlp"
+    assert run.data.params == {"network": "simple_mlp"} | {k: str(v) for k, v in PARAMS.items()}
+    assert len(run.inputs.dataset_inputs) == 2
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
+def test_a_training_that_fails_or_is_killed_ends_its_run(
+    client: MlflowClient, updates: Queue[Update | None], status: str
+) -> None:
+    update = Update("simple_mlp", Execution.start()).add(ROWS[0])
+    updates.put(update)
+    updates.put(update._replace(status=status))
+    assert seen(client, 1, status)
+
+
+def test_epochs_that_wait_are_sent_at_once(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def count(self: MlflowClient, run_id: str, metrics: object = (), **more: object) -> object:
+        sent.append(len(metrics))  # type: ignore[arg-type]
+        return log_batch(self, run_id, metrics, **more)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", count)
+    updates: Queue[Update | None] = Queue()
+    update = Update("simple_mlp", Execution.start())
+    for row in ROWS:
+        update = update.add(row)
+        updates.put(update)
+    updates.put(None)
+    follow(updates, PROVENANCE)
+    assert sent == [0, 9]  # the parameters, and all three epochs
+    assert seen(client, 3)
