@@ -13,19 +13,31 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import pytest
-from playwright.sync_api import sync_playwright
+from mlflow import MlflowClient
+from playwright.sync_api import Page, sync_playwright
 
 from models import NETWORKS
+from pipeline.core.execution import Execution, Update
 from pipeline.core.files import ROOT
+from pipeline.core.history import Epoch
+from pipeline.core.params import load_params
+from pipeline.core.provenance import Provenance
+from pipeline.tracking.live import follow
+from pipeline.tracking.registry import logged_model_id
 from tests.support import Run
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SERVERS = {"make ui": "http://127.0.0.1:5000/", "make serve": "http://127.0.0.1:8080/v2"}
-CHARTS = re.findall(r"<(http://127\.0\.0\.1:5000/#[^>]*)>", README)
+CHARTS = re.findall(r"\((http://127\.0\.0\.1:5000/#[^)]*)\)", README)
+(PYTHON,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+UI = SERVERS["make ui"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -78,27 +90,83 @@ def test_curl_classifies_the_seven(run: Run, project: Path) -> None:
     (command,) = (command for command in COMMANDS if command.startswith("curl"))
     with running("make serve", project):
         response = json.loads(run(command).stdout)
+        assert run(f"python -c '{PYTHON}'").stdout == "7\n"
     probabilities = response["outputs"][1]["data"]
     assert probabilities.index(max(probabilities)) == 7
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
-def test_mlflow_plots_the_curves_of_both_runs_together(project: Path) -> None:
+@pytest.fixture(scope="module")
+def page(project: Path, environment: None) -> Iterator[Page]:
+    """A page of a browser, while `make ui` runs."""
+    if not CHROMIUM:
+        pytest.skip("needs Chromium: apt-get install chromium")
     with running("make ui", project), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
         )
-        page = browser.new_page(viewport={"width": 1600, "height": 1200})
-        page.goto(CHARTS[0])
-        for key in NETWORKS:
-            for metric in ("train_loss", "test_loss", "test_accuracy"):
-                page.get_by_text(f"{key} ({metric})").first.wait_for(timeout=60_000)
+        page = browser.new_page(viewport={"width": 1900, "height": 1200})
+        page.set_default_timeout(60_000)
+        yield page
         browser.close()
 
 
+def test_mlflow_plots_the_curves_of_both_runs_together(page: Page) -> None:
+    page.goto(CHARTS[0])
+    for key in NETWORKS:
+        for metric in ("train_loss", "test_loss", "test_accuracy"):
+            page.get_by_text(f"{key} ({metric})").first.wait_for()
+
+
+def test_mlflows_runs_have_a_data_set_a_source_and_a_model(page: Page) -> None:
+    page.goto(f"{UI}#/experiments/1/runs?workflowType=machine_learning")
+    for text in ("MNIST training", "python -m pipeline.train", "mnist-batchnorm v1"):
+        page.get_by_text(text).first.wait_for()
+
+
+def test_mlflows_page_of_the_model_is_linked_to_its_version(page: Page, project: Path) -> None:
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    champion = client.get_model_version_by_alias("mnist-batchnorm", "champion")
+    page.goto(f"{UI}#/experiments/1/models/{logged_model_id(champion)}")
+    page.locator(f"a[href$='/models/mnist-batchnorm/versions/{champion.version}']").first.wait_for()
+    for metric in ("test_accuracy", "certificate/flipped"):
+        page.get_by_text(metric, exact=True).first.wait_for()
+
+
+def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
+    page: Page, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:///{project}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    params = load_params().train
+    updates: Queue[Update | None] = Queue()
+    following = Thread(target=follow, args=(updates, Provenance.take(params, "0123.dir")))
+    following.start()
+    update = Update("simple_mlp", Execution.start())
+    for epoch in (1, 2, 3):
+        update = update.add(Epoch(epoch, 1 / epoch, 1 / epoch, 0.9123))
+        updates.put(update)
+    client = MlflowClient(store)
+    running_now = "attributes.status = 'RUNNING'"
+    while not (found := client.search_runs(["1"], running_now)) or not found[0].data.metrics:
+        time.sleep(0.1)
+    run_id = found[0].info.run_id
+    page.goto(f"{UI}#/experiments/1/runs/{run_id}?workflowType=machine_learning")
+    page.get_by_text("Running", exact=True).first.wait_for()
+    page.get_by_text("0.9123").first.wait_for()
+    page.goto(CHARTS[0])
+    page.get_by_text("simple_mlp (test_accuracy)").nth(1).wait_for()
+    assert [m.step for m in client.get_metric_history(run_id, "test_loss")] == [1, 2, 3]
+    updates.put(update._replace(status="KILLED"))
+    updates.put(None)
+    following.join()
+    page.goto(f"{UI}#/experiments/1/runs/{run_id}?workflowType=machine_learning")
+    page.reload()
+    page.get_by_text("Killed", exact=True).first.wait_for()
+
+
 def tree() -> Iterator[Path]:
-    """Yield the path of every file and folder in the README's tree."""
-    (block,) = re.findall(r"^```\n(Makefile .*?)^```", README, re.MULTILINE | re.DOTALL)
+    """Yield the path of every file and folder in the tree of the architecture."""
+    (block,) = re.findall(r"^```\n(Makefile .*?)^```", ARCHITECTURE, re.MULTILINE | re.DOTALL)
     folders: list[str] = []
     for line in block.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
@@ -108,7 +176,7 @@ def tree() -> Iterator[Path]:
         yield from (Path(*folders[:depth], name) for name in names)
 
 
-def test_everything_in_the_readmes_tree_exists_and_no_folder_is_missing_from_it() -> None:
+def test_everything_in_the_tree_exists_and_no_folder_is_missing_from_it() -> None:
     named = set(tree())
     assert [path for path in named if not (ROOT / path).exists()] == []
     tracked = subprocess.check_output(["git", "ls-files", "pipeline", "serve"], cwd=ROOT, text=True)
