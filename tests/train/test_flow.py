@@ -29,7 +29,7 @@ HISTORY = [Epoch(1, 0.5, 0.4, 0.9), Epoch(2, 0.3, 0.2, 0.95)]
 TRAINER = """
 import json, os, sys
 for row in json.loads(sys.argv[1]):
-    print(json.dumps(row))
+    print(json.dumps(row), flush=True)
 status = int(sys.argv[2])
 if status > 0:
     sys.exit("error: lower train.lr")
