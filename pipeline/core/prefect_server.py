@@ -17,7 +17,7 @@ from pipeline.core import files
 
 PID = "PIPELINE_PREFECT_SERVER_PID"  # of a server that this module started
 START_S = 120  # the first start on a machine creates the database
-# Ends a command when its standard input is closed, also because the process at the other end died.
+# Ends a command when its standard input closes, which also happens if this process is killed.
 WATCHED = 'exec 3<&0 </dev/null; (read _ <&3; kill $$) & exec "$@"'
 
 

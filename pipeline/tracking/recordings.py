@@ -15,7 +15,7 @@ Point = tuple[str, float, int, int]  # a metric's name, value, time in ms since 
 
 
 class Header(NamedTuple):
-    """What is known of a run before it ends.
+    """The part of a run that exists when it begins: names, parameters and provenance.
 
     execution_id: None if the files were made elsewhere, or restored by DVC; started_ms is then
     the time of the recording.
@@ -46,7 +46,7 @@ class Recording(NamedTuple):
 
 
 def training_header(key: str, provenance: Provenance, execution: Execution | None) -> Header:
-    """Return what is known of a training when it starts."""
+    """Return the header of a training's run."""
     params = provenance.params
     return Header(
         experiment=load_params().tracking.experiment,
