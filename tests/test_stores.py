@@ -93,3 +93,8 @@ def test_a_team_works_on_postgresql_and_s3(
     output = run(f"{store} dvc repro promote").stdout
     assert output.count("Running stage") == 1
     assert "the chain is whole" in run(f"{store} python -m pipeline.trace champion").stdout
+
+    gone = f"MLFLOW_S3_ENDPOINT_URL=http://127.0.0.1:{free_port()} AWS_MAX_ATTEMPTS=1"
+    error = run(f"{gone} MLFLOW_TRACKING_URI={postgresql} dvc repro promote", 255).stdout
+    assert "failed: the storage of its files failed: Could not connect" in error
+    assert "Traceback" not in error

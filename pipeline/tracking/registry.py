@@ -18,7 +18,7 @@ from pipeline.core.params import load_params
 from pipeline.core.provenance import git, is_dirty
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, NAME
 from pipeline.tracking.runs import data_sets
-from pipeline.tracking.store import tracking_uri, unless_it_exists
+from pipeline.tracking.store import artifact_storage, tracking_uri, unless_it_exists
 
 
 def registered_name() -> str:
@@ -69,19 +69,20 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
         run.info.experiment_id, name, run_id, tags, run.data.params, "onnx"
     )
     mlflow.set_tracking_uri(tracking_uri())  # which Model.log uses
-    Model.log(
-        None,
-        mlflow.onnx,
-        name=name,
-        run_id=run_id,
-        model_id=model.model_id,
-        onnx_model=onnx.load(path),
-        signature=infer_signature(images, outputs),
-        input_example=images,
-        save_as_external_data=False,
-        onnx_execution_providers=["CPUExecutionProvider"],
-        pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={ort.__version__}"],
-    )
+    with artifact_storage():
+        Model.log(
+            None,
+            mlflow.onnx,
+            name=name,
+            run_id=run_id,
+            model_id=model.model_id,
+            onnx_model=onnx.load(path),
+            signature=infer_signature(images, outputs),
+            input_example=images,
+            save_as_external_data=False,
+            onnx_execution_providers=["CPUExecutionProvider"],
+            pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={ort.__version__}"],
+        )
     registered = registered_name()
     with unless_it_exists():
         client.create_registered_model(registered, description=f"{NAME} classifiers as ONNX files")
@@ -114,7 +115,8 @@ def describe(
     client: MlflowClient, version: ModelVersion, certificate: Path, tags: dict[str, str], text: str
 ) -> None:
     """Add the certificate to a version's files, tag the version and its run, and describe it."""
-    client.log_model_artifact(logged_model_id(version), str(certificate))
+    with artifact_storage():
+        client.log_model_artifact(logged_model_id(version), str(certificate))
     for name, value in tags.items():
         client.set_tag(str(version.run_id), name, value)
         tag_version(client, version, name, value)

@@ -23,7 +23,7 @@ from pipeline.core.provenance import dvc_experiment
 from pipeline.data.dataset import DATA, IMAGES, NAME
 from pipeline.tracking.metrics import holds, metric_history, metrics_sha256
 from pipeline.tracking.recordings import Header, Recording, study, training
-from pipeline.tracking.store import open_experiment
+from pipeline.tracking.store import artifact_storage, open_experiment
 
 CLONE = f"{socket.gethostname()}:{files.PROJECT}"
 EXECUTION = "execution.id"
@@ -180,14 +180,12 @@ def finish(client: MlflowClient, run_id: str, recording: Recording) -> None:
     missing = [Metric(*p) for p in recording.metrics if (p[0], p[1], p[3]) not in there]
     for i in range(0, len(missing), 1000):  # a batch holds at most 1000
         client.log_batch(run_id, missing[i : i + 1000])
-    try:
+    with artifact_storage():
         for path in recording.artifacts:
             if path.is_dir():
                 client.log_artifacts(run_id, str(path), path.name)
             else:
                 client.log_artifact(run_id, str(path))
-    except OSError as error:  # a full disk, for example
-        raise MlflowException(f"its files cannot be written: {error}") from error
     tags = recording.result | recording.tags
     tags["metrics.sha256"] = metrics_sha256(recording.metrics)
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])

@@ -99,20 +99,33 @@ def unless_it_exists() -> Iterator[None]:
             raise
 
 
+@contextmanager
+def artifact_storage() -> Iterator[None]:
+    """Raise MlflowException whatever the storage of MLflow's files raises: S3, for example, has
+    errors of its own, which MLflow passes on."""
+    try:
+        yield
+    except MlflowException:
+        raise
+    except Exception as error:
+        raise MlflowException(f"the storage of its files failed: {error}") from error
+
+
 def download(folder: str | None, name: str) -> bytes | None:
     """Return a file of a folder that MLflow keeps, or None if the file is gone.
 
     Raises:
-        MlflowException, OSError: the storage failed, which says nothing about the file.
+        MlflowException: the storage failed, which says nothing about the file.
     """
-    try:
-        listed = list_artifacts(folder, tracking_uri=tracking_uri())
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+    with artifact_storage():
+        try:
+            listed = list_artifacts(folder, tracking_uri=tracking_uri())
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        if name not in {Path(file.path).name for file in listed}:
             return None
-        raise
-    if name not in {Path(file.path).name for file in listed}:
-        return None
-    with TemporaryDirectory() as local:
-        path = download_artifacts(folder, dst_path=local, tracking_uri=tracking_uri())
-        return (Path(path) / name).read_bytes()
+        with TemporaryDirectory() as local:
+            path = download_artifacts(folder, dst_path=local, tracking_uri=tracking_uri())
+            return (Path(path) / name).read_bytes()

@@ -127,6 +127,19 @@ def test_a_failing_task_ends_the_flow_with_its_reason(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_stage_ends_with_how_many_claims_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "VERDICTS", tmp_path / "verdicts.json")
+    verdicts = ("holds", "cannot tell", "holds", "does not hold")
+    files.write_json(files.VERDICTS, {f"claim {i}": {"verdict": v} for i, v in enumerate(verdicts)})
+    monkeypatch.setattr(flow, "run_flow", lambda _flow: None)
+    flow.run()
+    assert capsys.readouterr().out == (
+        "2 of 4 claims about batch normalization hold; see artifacts/study/report.html\n"
+    )
+
+
 def test_a_killed_flow_leaves_no_worker_behind() -> None:
     script = """if __name__ == "__main__":
         from pipeline.study.flow import *
