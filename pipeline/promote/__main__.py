@@ -1,8 +1,8 @@
 """Makes the certified model the champion, or reports why not: `python -m pipeline.promote`.
 
 Reads the model, its certificate and the test images; records in MLflow what is missing there,
-registers the model, compares it with the champion and writes artifacts/promotion.json. A model is
-judged once. With --roll-back, the previous champion becomes the champion again.
+registers the model, compares it with the champion and writes artifacts/promotion.json. The same
+model is not judged twice in a row. With --roll-back, the previous champion becomes the champion again.
 """
 
 import argparse
