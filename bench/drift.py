@@ -57,7 +57,7 @@ def standardized_units(engine: Engine, images: np.ndarray) -> np.ndarray:
     """Return the first layer's units, standardized by their training statistics."""
     statistics = engine.statistics
     assert statistics
-    units = engine.infer(images)[statistics.tensor]
+    units = engine.infer({"images": images})[statistics.tensor]
     return (units - statistics.mean) / statistics.std  # (N, units)
 
 

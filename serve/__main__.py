@@ -1,7 +1,7 @@
-"""Serves the exported network over HTTP: `python -m serve`.
+"""Serves ONNX models over HTTP: `python -m serve`.
 
 SIGTERM stops the server after it has finished the requests that have started; SIGHUP reloads the
-model without dropping a request. If SERVE_TOKEN is set, all routes but the pages and the health
+models without dropping a request. If SERVE_TOKEN is set, all routes but the pages and the health
 checks require it as a bearer token.
 """
 
@@ -15,9 +15,10 @@ import threading
 
 from serve.access import check_token
 from serve.leader import answer_together
-from serve.model import EXPORTED
+from serve.model import EXPORTED, read_sources
+from serve.models import check_names
 from serve.reload import describe
-from serve.workers import answer, configure_log, handle_signals, load_engine
+from serve.workers import answer, configure_log, handle_signals, load_engines
 
 log = logging.getLogger("serve")
 
@@ -30,11 +31,18 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", default=EXPORTED, help="an ONNX file, or models:/NAME@ALIAS in MLflow")
+    add(
+        "--model",
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="[NAME=]MODEL",
+        help="an ONNX file, or models:/NAME@ALIAS in MLflow; may be given more than once "
+        f"(default: {EXPORTED})",
+    )
     add("--host", default="127.0.0.1", help="the address to listen on")
     add("--port", type=int, default=8080, help="the port to listen on")
     add("--workers", type=int, default=1, help="worker processes, at most one per core")
-    add("--poll", type=float, metavar="SECONDS", help="check for a new model at this interval")
+    add("--poll", type=float, metavar="SECONDS", help="check for new models at this interval")
     add(
         "--allowed-hosts",
         nargs="+",
@@ -70,21 +78,24 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def main() -> None:
-    """Load the model and serve it until stopped."""
+    """Load the models and serve them until stopped."""
     hangups = handle_signals()
     configure_log()
     arguments = parse_arguments()
     try:
         check(arguments)
-        engine = load_engine(arguments.model)
+        arguments.sources = read_sources(getattr(arguments, "model", [EXPORTED]))
+        engines = load_engines(arguments.sources)
+        check_names(engines)
         listener = listen(arguments.host, arguments.port)
     except Exception as error:  # of any type: MLflow and its storage raise many
         sys.exit(f"error: {describe(error)}")
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     address = f"http://{host}:{listener.getsockname()[1]}"
-    print(f"{engine.name} version {engine.version} at {address}", flush=True)
+    for engine in engines:
+        print(f"{engine.name} version {engine.version} at {address}", flush=True)
     if arguments.workers == 1:
-        answer(arguments, listener, engine, hangups)
+        answer(arguments, listener, engines, hangups)
     else:
         sys.exit(answer_together(arguments, listener, hangups))
 

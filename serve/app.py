@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from queue import SimpleQueue
 
@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 
 from serve import infer
 from serve.access import SECURITY_HEADERS, Access
-from serve.batching import Batcher
 from serve.engine import Engine
+from serve.models import Models
 from serve.reader import HTTPError, Message, Reader, Receive, Send
 from serve.reload import Reloader
 from serve.routes import create_routes
@@ -23,8 +23,8 @@ log = logging.getLogger("serve")
 class App:
     """Sends inference requests to infer.py, which is fast, and all others to FastAPI.
 
-    engine: the model to serve first.
-    load: returns the model to serve at each reload.
+    engines: the models to serve first.
+    loads: for each model, returns what to serve at each reload.
     access: checks every request.
     reloads: each item asks for a reload.
     log_requests: log each inference request.
@@ -33,18 +33,18 @@ class App:
 
     def __init__(
         self,
-        engine: Engine,
-        load: Callable[[], Engine],
+        engines: list[Engine],
+        loads: Sequence[Callable[[], Engine]],
         access: Access,
         reloads: SimpleQueue[int],
         log_requests: bool = False,
         poll_s: float | None = None,
     ) -> None:
-        self.batcher = Batcher(engine)
-        self._reloader = Reloader(load, self.batcher, reloads, poll_s)
+        self.models = Models(engines)
+        self._reloader = Reloader(loads, self.models, reloads, poll_s)
         self._reader = Reader()
         self._access = access
-        self._routes = create_routes(self.batcher, self._lifespan)
+        self._routes = create_routes(self.models, self._lifespan)
         self._infer = infer.respond_and_log if log_requests else infer.respond
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class App:
             return
         path = scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"])
         if path:
-            await self._infer(self.batcher, self._reader, path, scope, receive, send)
+            await self._infer(self.models, self._reader, path, scope, receive, send)
             return
         if scope["method"] == "HEAD":  # the response to GET, of which uvicorn drops the body
             scope = {**scope, "method": "GET"}
@@ -68,7 +68,7 @@ class App:
     async def _refuse(self, error: HTTPError, scope: Message, receive: Receive, send: Send) -> None:
         client, path = scope["client"] or ("?",), scope["path"][:200]
         log.warning("%d for %s %r from %s", error.status, scope["method"], path, client[0])
-        self.batcher.metrics.count_refusal(error.status)
+        self.models.metrics.count_refusal(error.status)
         headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
         response = JSONResponse({"error": str(error)}, error.status, headers)
         await response(scope, receive, _secured(send))

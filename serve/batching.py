@@ -1,98 +1,150 @@
-"""Runs the waiting requests as one batch; independent of HTTP.
+"""Runs the waiting requests of a model as one batch; independent of HTTP.
 
 A lone request is not delayed: a batch is what arrives within two iterations of the event loop, and
 iterations take no time when the loop is idle.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 
 import numpy as np
 
-from serve.engine import Engine
+from serve.engine import Arrays, Engine
 from serve.metrics import Metrics
+from serve.protocol import Request
 
-Answer = tuple[Engine, dict[str, np.ndarray]]
-Waiting = tuple[np.ndarray, asyncio.Future[Answer], float]  # images, answer, start
+# The engine that decoded it, the request, its answer, and when it arrived.
+Waiting = tuple[Engine, Request, asyncio.Future[Arrays], float]
+log = logging.getLogger("serve")
 
 
 class OverloadError(Exception):
-    """Raised when too many images are waiting; the caller should retry later."""
+    """Raised when too much is waiting; the caller should retry later."""
 
 
 class Batcher:
-    """Runs inference requests in batches on the current engine.
+    """Runs a model's requests in batches, each on the engine that decoded them.
 
-    engine: the current engine; a batch runs on the same engine from start to end.
+    engine: the current engine, for new requests.
     metrics: records every batch.
-    max_waiting: maximum number of waiting images, beyond which `infer` raises `OverloadError`; it
-        also bounds the latency.
-    max_batch: maximum number of images in a batch of several requests.
+    max_waiting: maximum number of waiting rows, beyond which `infer` raises `OverloadError`; it
+        also bounds the latency. max_waiting_bytes: the same for the bodies of their requests.
+    max_batch: maximum number of rows in a batch of several requests.
     """
 
-    def __init__(self, engine: Engine, max_waiting: int = 4096, max_batch: int = 256) -> None:
-        self.engine = engine
-        self.metrics = Metrics(engine)
-        self.waiting = 0  # images
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        max_waiting: int = 4096,
+        max_waiting_bytes: int = 2**26,
+        max_batch: int = 256,
+    ) -> None:
+        self.waiting = 0  # rows
+        self._waiting_bytes = 0
+        self._metrics = metrics
         self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
         self._max_batch = max_batch
         self._queue: deque[Waiting] = deque()
+        self.engine = engine
+        self.metrics = metrics.of_model(engine)
+        _log_lacks(engine)
 
     def swap(self, engine: Engine) -> None:
-        """Run all subsequent batches on another engine."""
-        self.metrics.set_engine(engine)
-        self.engine = engine
+        """Run all new requests on another engine."""
+        metrics = self._metrics.of_model(engine)
+        self.metrics.end()
+        self.engine, self.metrics = engine, metrics
+        _log_lacks(engine)
 
-    def infer(self, images: np.ndarray, start: float) -> asyncio.Future[Answer]:
-        """Queue images (N, 28, 28) uint8; return a future of the engine and its outputs for them.
+    def infer(self, engine: Engine, request: Request, start: float) -> asyncio.Future[Arrays]:
+        """Queue a request that the engine has decoded; return a future of its outputs.
 
         start: when the request arrived, by time.perf_counter().
 
         Raises:
-            OverloadError: too many images are waiting.
+            OverloadError: too much is waiting.
         """
-        if self.waiting + len(images) > self._max_waiting:
+        if (
+            self.waiting + request.rows > self._max_waiting
+            or self._waiting_bytes + request.size > self._max_waiting_bytes
+        ):
             raise OverloadError
         loop = asyncio.get_running_loop()
         if not self._queue:
             loop.call_soon(loop.call_soon, self._run_all)  # two iterations: the first reads more
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append((images, answer, start))
-        self.waiting += len(images)
+        answer: asyncio.Future[Arrays] = loop.create_future()
+        self._queue.append((engine, request, answer, start))
+        self.waiting += request.rows
+        self._waiting_bytes += request.size
         return answer
 
     def _run_all(self) -> None:
         # Run all batches before reading more: under overload, reading requests only to reject them
         # would take all the time.
         while self._queue:
-            self._run_batch()
+            self._run(self._next_batch())
+        self._waiting_bytes = 0
 
-    def _run_batch(self) -> None:
-        batch = [self._queue.popleft()]
-        size = len(batch[0][0])
-        while self._queue and size + len(self._queue[0][0]) <= self._max_batch:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1][0])
-        self.waiting -= size
-        engine = self.engine
+    def _next_batch(self) -> list[Waiting]:
+        batch, queue = [self._queue.popleft()], self._queue
+        engine, request, *_ = batch[0]
+        rows, key = request.rows, request.batch_key
+        while queue and key is not None:
+            other, request, *_ = queue[0]
+            if other is not engine or request.batch_key != key:
+                break
+            if rows + request.rows > self._max_batch:
+                break
+            rows += request.rows
+            batch.append(queue.popleft())
+        self.waiting -= rows
+        return batch
+
+    def _run(self, batch: list[Waiting]) -> None:
+        engine, first, *_ = batch[0]
         try:
-            together = [images for images, _, _ in batch]
-            tensors = engine.infer(together[0] if len(batch) == 1 else np.concatenate(together))
-            self.metrics.observe_batch(tensors, self.waiting)
-            self._answer(batch, engine, tensors)
-        except Exception as error:  # of any type: every caller must receive it
-            for _, answer, _ in batch:
-                if not answer.done():
-                    answer.set_exception(error)
+            outputs = engine.infer(join([request.inputs for _, request, *_ in batch]))
+            self.metrics.observe_batch(engine, outputs, self.waiting, first.drift)
+            self._answer(batch, outputs)
+        except Exception as error:  # of any type: every caller must receive an answer
+            self._fail(batch, error)
 
-    def _answer(self, batch: list[Waiting], engine: Engine, tensors: dict[str, np.ndarray]) -> None:
+    def _answer(self, batch: list[Waiting], outputs: Arrays) -> None:
         now = time.perf_counter()
-        self.metrics.observe_requests(200, [now - start for _, _, start in batch])
-        logits, probabilities = tensors["logits"], tensors["probabilities"]
+        self.metrics.observe_requests(200, [now - start for *_, start in batch])
+        arrays = [(name, outputs[name]) for name in batch[0][0].output_names]
         end = 0
-        for images, answer, _ in batch:
-            begin, end = end, end + len(images)
-            if not answer.done():  # the caller may have been canceled
-                outputs = {"logits": logits[begin:end], "probabilities": probabilities[begin:end]}
-                answer.set_result((engine, outputs))
+        for _, request, answer, _ in batch:
+            begin, end = end, end + request.rows
+            if answer.done():  # the caller may have been canceled
+                continue
+            if len(batch) == 1:
+                answer.set_result(outputs)
+            else:
+                answer.set_result({name: array[begin:end] for name, array in arrays})
+
+    def _fail(self, batch: list[Waiting], error: Exception) -> None:
+        """Run each request alone, so that only those fail that the model cannot run."""
+        if len(batch) > 1:
+            for waiting in batch:
+                self._run([waiting])
+            return
+        (_, _, answer, _), *_ = batch
+        if not answer.done():
+            answer.set_exception(error)
+
+
+def join(parts: list[Arrays]) -> Arrays:
+    """Return the rows of several requests as one batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _log_lacks(engine: Engine) -> None:
+    for lack in engine.lacks():
+        log.warning("%s %s", engine.name, lack)

@@ -37,6 +37,14 @@ class Statistics:
     mean: np.ndarray
     std: np.ndarray
 
+    def check(self, values: np.ndarray) -> None:
+        """Raise ValueError unless these may be values of the drift tensor, (N, units) float32."""
+        if values.dtype != np.float32 or values.shape[1:] != self.mean.shape:
+            raise ValueError(
+                f"{self.tensor} must be float32 [-1, {len(self.mean)}], got {values.dtype} "
+                f"[-1, {', '.join(map(str, values.shape[1:]))}]"
+            )
+
 
 def read_statistics(metadata: Mapping[str, str]) -> Statistics | None:
     """Return the statistics in a model's metadata, or None if it has none.

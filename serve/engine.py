@@ -1,7 +1,9 @@
-"""Runs the exported network with ONNX Runtime: arrays in, arrays out; independent of HTTP."""
+"""Runs an ONNX file with ONNX Runtime: arrays in, arrays out; independent of HTTP."""
 
 import hashlib
 import json
+import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,44 +11,60 @@ import onnx
 import onnxruntime as ort
 
 from serve.drift import read_statistics
+from serve.protocol import Decoder
+from serve.responses import Encoder
+from serve.tensors import Tensor, read_tensor
 
-OUTPUTS = ["logits", "probabilities"]
-CLASSES = 10
+NAME = re.compile(r"[\w.-]+")
+TOLERANCE = 1e-3  # of a self-test
+
+Arrays = dict[str, np.ndarray]
+log = logging.getLogger("serve")
 
 
 class Engine:
     """A loaded model file.
 
-    name: the network's name, from the file.
+    name: the given name, or else the graph's.
+    content: the file's bytes.
     version: the first 12 digits of the file's SHA-256, which identify the model in each response.
-    metadata: the metadata that `export` wrote into the file.
+    inputs, outputs: its tensors, as the file declares them. output_names: those of the outputs.
+    batches: whether the first axis of every tensor is a batch of rows that do not depend on each
+        other. As in Triton, that is so if its size is left open in all of them; if the open axes
+        have names, they must be the same in all inputs.
+    metadata: the metadata in the file.
     statistics: what drift is measured by, or None.
+    labels: the names of the classes, by the output whose last axis has them.
+    decoder, encoder: for the model's requests and responses.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path, name: str | None = None, threads: int = 1) -> None:
         """Load the file and run its self-test.
 
         Raises:
             FileNotFoundError: the file does not exist.
-            ValueError: ONNX Runtime cannot load it, its inputs, outputs or metadata are not those
-                of such a model, or it fails its self-test.
+            ValueError: ONNX Runtime cannot load it, its metadata are invalid, it cannot run a batch
+                of two, or it fails its self-test.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
-        content = path.read_bytes()  # once: what is hashed is what runs
-        self.version = hashlib.sha256(content).hexdigest()[:12]
+        self.content = path.read_bytes()  # once: what is hashed is what runs
+        self.version = hashlib.sha256(self.content).hexdigest()[:12]
         try:
-            self._load(content, threads)
-            self._check_outputs()
+            self._load(name, threads)
+            self._try()
             self.self_test()
         except Exception as error:  # protobuf, ONNX Runtime and NumPy raise many types
             raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
 
-    def _load(self, content: bytes, threads: int) -> None:
-        model = onnx.load_from_string(content)
-        self.name: str = model.graph.name
+    def _load(self, name: str | None, threads: int) -> None:
+        model = onnx.load_from_string(self.content)
+        self.name: str = name or model.graph.name
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"its name {self.name!r} cannot be in a path: use --model NAME=PATH")
         self.metadata = {entry.key: entry.value for entry in model.metadata_props}
         self.statistics = read_statistics(self.metadata)
+        declared = len(model.graph.output)
         if self.statistics:
             units = onnx.helper.make_tensor_value_info(
                 self.statistics.tensor, onnx.TensorProto.FLOAT, None
@@ -57,49 +75,104 @@ class Engine:
         self._session = ort.InferenceSession(
             model.SerializeToString(), options, ["CPUExecutionProvider"]
         )
-        self._outputs = [node.name for node in self._session.get_outputs()]
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._names = [node.name for node in outputs]
+        self.inputs = [read_tensor(node) for node in inputs]
+        self.outputs = [read_tensor(node) for node in outputs[:declared]]
+        tensors, first_axes = self.inputs + self.outputs, {str(node.shape[:1]) for node in inputs}
+        self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
+        self.labels = read_labels(self.metadata, self.outputs)
+        self.output_names = [tensor.name for tensor in self.outputs]
+        self.decoder = Decoder(self.inputs, self.outputs, self.batches)
+        self.encoder = Encoder(self.outputs, self.batches, self.labels)
 
-    def _check_outputs(self) -> None:
-        sizes = dict.fromkeys(OUTPUTS, CLASSES)
-        if self.statistics:
-            sizes[self.statistics.tensor] = len(self.statistics.mean)
-        tensors = [(node.name, node.type, node.shape[1:]) for node in self._session.get_inputs()]
-        if tensors != [("images", "tensor(uint8)", [28, 28])] or self._outputs != list(sizes):
-            raise ValueError(
-                f"it must have the input images uint8 [-1, 28, 28] and the outputs {OUTPUTS}, "
-                f"got {tensors} and {self._outputs}"
-            )
-        for count in (1, 2):  # a graph may have a fixed batch size
-            for name, values in self.infer(np.zeros((count, 28, 28), np.uint8)).items():
-                expected = (count, sizes[name])
-                if values.shape != expected or values.dtype != np.float32:
-                    raise ValueError(
-                        f"{name} of {count} images must be float32 {expected}, "
-                        f"got {values.dtype} {values.shape}"
-                    )
+    def _try(self) -> None:
+        """Run one row and, as a graph may fix what its tensors leave open, two; but not if other
+        axes are open too, since nobody knows which sizes the graph allows."""
+        if any(-1 in tensor.shape[1 if self.batches else 0 :] for tensor in self.inputs):
+            return
+        for rows in (1, 2) if self.batches else (1,):
+            for name, values in self.infer(self._filled([0] * rows)).items():
+                if self.batches and values.shape[:1] != (rows,):
+                    raise ValueError(f"{name} of {rows} rows has the shape {values.shape}")
+                if self.statistics and name == self.statistics.tensor:
+                    self.statistics.check(values)
 
-    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network on images (N, 28, 28) uint8.
+    def _filled(self, values: list[float]) -> Arrays:
+        """Return inputs whose row i is filled with values[i]; axes of any size get size 1.
 
-        Returns:
-            By name, logits and probabilities (N, 10) float32 and, if there are statistics, the
-            drift tensor (N, units) float32.
+        Without a batch axis, there must be one value, which fills the inputs.
         """
-        values = self._session.run(self._outputs, {"images": images})
-        return dict(zip(self._outputs, values, strict=True))
+        filled = {}
+        for name, datatype, declared in self.inputs:
+            shape = [max(size, 1) for size in declared]
+            if self.batches:
+                shape[0] = len(values)
+            axes = [-1, *[1] * len(shape)][: len(shape)]
+            column = np.array(values, datatype.dtype).reshape(axes)
+            filled[name] = np.ascontiguousarray(np.broadcast_to(column, shape))
+        return filled
+
+    def lacks(self) -> list[str]:
+        """Return what the file does not have, and what that means."""
+        lacks = []
+        if "self_test" not in self.metadata:
+            lacks.append("has no self-test: it is ready once it is loaded")
+        if not self.statistics:
+            lacks.append("has no training statistics: drift is not measured")
+        return lacks
+
+    def infer(self, inputs: Arrays) -> Arrays:
+        """Run the model on one array per input; return the outputs by name, and the drift tensor
+        (N, units) float32 if there are statistics."""
+        values = self._session.run(self._names, inputs)
+        return dict(zip(self._names, values, strict=True))
 
     def self_test(self) -> None:
-        """Compare the logits of the images stored in the file with the logits stored there.
+        """Compare the outputs for evenly filled inputs with those stored in the file, if any.
+
+        The metadata `self_test` have, as JSON, a value per row for each input, and the expected
+        rows of some outputs.
 
         Raises:
-            ValueError: the file has no valid self-test, or a logit differs by more than 1e-3.
+            ValueError: the self-test is invalid, or a number differs by more than `TOLERANCE`.
         """
+        if "self_test" not in self.metadata:
+            return
         try:
             test = json.loads(self.metadata["self_test"])
-            images = np.array(test["images"], np.uint8).repeat(28 * 28).reshape(-1, 28, 28)
-            expected = np.array(test["logits"], np.float64).reshape(len(images), CLASSES)
-            difference = np.abs(self.infer(images)["logits"] - expected).max()
+            (rows,) = {tuple(test.pop(tensor.name)) for tensor in self.inputs}
+            found = self.infer(self._filled(list(rows)))
+            differences = [
+                found[name] - np.array(expected, np.float64).reshape(found[name].shape)
+                for name, expected in test.items()
+            ]
+            difference = np.max([np.abs(array).max() for array in differences])  # NaN if one is
         except Exception as error:
-            raise ValueError(f"the model has no valid self-test: {error}") from error
-        if not difference <= 1e-3:
-            raise ValueError(f"the model fails its self-test: logits differ by {difference} > 1e-3")
+            raise ValueError(f"the model has no valid self-test: {error!r}") from error
+        if not difference <= TOLERANCE:
+            raise ValueError(f"the model fails its self-test by {difference} > {TOLERANCE}")
+
+    def is_ready(self) -> bool:
+        """Return whether the self-test passes, and log why not; it takes less than a millisecond
+        for a small model."""
+        try:
+            self.self_test()
+        except ValueError as error:
+            log.error("%s is not ready: %s", self.name, error)
+            return False
+        return True
+
+
+def read_labels(metadata: dict[str, str], outputs: list[Tensor]) -> dict[str, list[str]]:
+    """Return the names of the classes in a model's metadata, by output.
+
+    Raises:
+        ValueError: they are not as many as the output's last axis is long.
+    """
+    labels = json.loads(metadata.get("labels", "{}"))
+    sizes = {tensor.name: tensor.shape[-1] for tensor in outputs if tensor.shape}
+    for name, names in labels.items():
+        if name not in sizes or len(names) != sizes[name]:
+            raise ValueError(f"labels has {len(names)} names for {name!r}, outputs are {sizes}")
+    return {str(name): [str(label) for label in names] for name, names in labels.items()}

@@ -8,10 +8,13 @@ import re
 import time
 import uuid
 
-from serve import protocol
 from serve.batching import Batcher, OverloadError
-from serve.engine import Engine
-from serve.reader import Headers, HTTPError, Message, Reader, Receive, Send, json_length
+from serve.encoding import COMPRESSED_FROM, compress, decompress, read_encoding
+from serve.messages import Error
+from serve.models import Models
+from serve.protocol import RequestError
+from serve.reader import Headers, HTTPError, Message, Reader, Receive, Send
+from serve.responses import encode_json
 
 REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -19,7 +22,7 @@ log = logging.getLogger("serve")
 
 
 async def respond(
-    batcher: Batcher,
+    models: Models,
     reader: Reader,
     path: re.Match[str],
     scope: Message,
@@ -28,12 +31,12 @@ async def respond(
 ) -> int:
     """Answer one POST request whose path matches `PATH`, and return the HTTP status."""
     start = time.perf_counter()
-    status = 200
+    status, batcher = 200, None
     try:
-        check_model(batcher.engine, *path.groups())
+        batcher = models.find(*path.groups())
         body, headers = await answer(batcher, reader, scope["headers"], receive, start)
     except HTTPError as error:
-        status, body = error.status, protocol.encode(protocol.Error(str(error)))
+        status, body = error.status, encode_json(Error(str(error)))
         headers = [(b"content-type", b"application/json")]
         if status == 503:
             headers.append((b"retry-after", b"1"))
@@ -45,12 +48,12 @@ async def respond(
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
     if status != 200:  # the batcher observes the successful ones
-        batcher.metrics.observe_requests(status, [time.perf_counter() - start])
+        models.observe_failure(batcher, status, time.perf_counter() - start)
     return status
 
 
 async def respond_and_log(
-    batcher: Batcher,
+    models: Models,
     reader: Reader,
     path: re.Match[str],
     scope: Message,
@@ -70,15 +73,15 @@ async def respond_and_log(
             message["headers"].append((b"x-request-id", request_id))
         await send(message)
 
-    status = await respond(batcher, reader, path, scope, receive, send_with_id)
+    status = await respond(models, reader, path, scope, receive, send_with_id)
     line = {
         "request_id": request_id.decode("latin-1"),
         "path": scope["path"][:200],
         "status": status,
         "latency_ms": round((time.perf_counter() - start) * 1000, 3),
-        "model_version": batcher.engine.version,
+        "model_version": models.version(path[1]),
     }
-    log.info(protocol.encode(line).decode())
+    log.info(encode_json(line).decode())
 
 
 async def answer(
@@ -89,28 +92,29 @@ async def answer(
     start: when the request arrived, by time.perf_counter().
 
     Raises:
-        HTTPError: the request is invalid (400), too large (413) or too slow (408), or the server
-            is overloaded (503).
+        HTTPError: the request is invalid (400), too large (413), too slow (408) or encoded
+            otherwise than by gzip or deflate (415), or the server is overloaded (503).
     """
-    head_length = json_length(headers)
+    engine = batcher.engine
+    json_length, compressed, accepted = read_encoding(headers)
     body = await reader.read(receive)
+    if compressed != b"identity":
+        body = decompress(body, compressed)
     try:
-        request, images = protocol.decode_request(body, head_length)
-        engine, tensors = await batcher.infer(images, start)
-    except protocol.RequestError as error:
+        request = engine.decoder.decode(body, json_length)
+        outputs = await batcher.infer(engine, request, start)
+    except RequestError as error:
         raise HTTPError(400, str(error)) from error
     except OverloadError as error:
         raise HTTPError(503, "too many requests are waiting: try again in a second") from error
-    content, head_length = protocol.encode_response(engine.name, engine.version, request, tensors)
-    if head_length is None:
-        return content, [(b"content-type", b"application/json")]
-    length = (b"inference-header-content-length", b"%d" % head_length)
-    return content, [(b"content-type", b"application/octet-stream"), length]
-
-
-def check_model(engine: Engine, name: str, version: str | None) -> None:
-    """Raise HTTPError (404) unless `name` and `version` are those of the served model."""
-    if name != engine.name:
-        raise HTTPError(404, f"no model {name!r}: this server has {engine.name!r}")
-    if version not in (None, engine.version):
-        raise HTTPError(404, f"no version {version!r}: this server has {engine.version!r}")
+    content, json_length = engine.encoder.encode(engine.name, engine.version, request, outputs)
+    described = [(b"content-type", b"application/json")]
+    if json_length is not None:
+        described = [
+            (b"content-type", b"application/octet-stream"),
+            (b"inference-header-content-length", b"%d" % json_length),
+        ]
+    if accepted != b"identity" and len(content) >= COMPRESSED_FROM:
+        described.append((b"content-encoding", accepted))
+        content = compress(content, accepted)
+    return content, described

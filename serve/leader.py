@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from serve.metrics import METRICS_FOLDER
 from serve.reload import describe
-from serve.workers import GRACE_S, SIGNALS, answer, configure_log, handle_signals, load_engine
+from serve.workers import GRACE_S, SIGNALS, answer, configure_log, handle_signals, load_engines
 
 MAX_DEATHS = 10  # within DEATHS_S
 DEATHS_S = 60.0
@@ -123,6 +123,6 @@ def _answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
 
     Thread(target=follow, daemon=True).start()
     try:
-        answer(arguments, listener, load_engine(arguments.model), hangups)
+        answer(arguments, listener, load_engines(arguments.sources), hangups)
     except Exception as error:
         sys.exit(f"error: {describe(error)}")

@@ -1,14 +1,17 @@
-"""Resolves --model to a file: a path, or a model in MLflow's registry."""
+"""Resolves --model to files: paths, or models in MLflow's registry."""
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import NamedTuple
 
 EXPORTED = "artifacts/*/model.onnx"  # written by `dvc repro export`, below the project root
+NAMED = re.compile(r"(?:([\w.-]+)=)?(.*)")
 DOWNLOAD_S = 12.0  # MLflow alone would retry for minutes
 # An abandoned download ends soon, and no progress bar goes to the log.
 MLFLOW_SETTINGS = {
@@ -18,24 +21,45 @@ MLFLOW_SETTINGS = {
 }
 
 
+class Source(NamedTuple):
+    """Where a model comes from; name: what to call it, or None for the name in the file."""
+
+    where: str
+    name: str | None = None
+
+
+def read_sources(models: list[str]) -> list[Source]:
+    """Return the sources that the values of --model name, each WHERE or NAME=WHERE.
+
+    Raises:
+        FileNotFoundError: one of them is `EXPORTED`, and no model has been exported.
+    """
+    sources = []
+    for model in models:
+        if model == EXPORTED:
+            sources += [Source(str(path)) for path in exported()]
+        else:
+            name, where = NAMED.fullmatch(model).groups()  # type: ignore[union-attr]
+            sources.append(Source(where, name))
+    return sources
+
+
 @contextmanager
-def resolve(model: str) -> Iterator[Path]:
+def resolve(where: str) -> Iterator[Path]:
     """Yield the path of an ONNX file, which is downloaded for the block if it is in the registry.
 
-    model: a path, `EXPORTED`, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry at
+    where: a path, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry at
         MLFLOW_TRACKING_URI.
 
     Raises:
-        FileNotFoundError: no model has been exported.
         TimeoutError: MLflow does not answer.
-        ValueError: several models have been exported, or the registry does not have the model or
-            has other than one ONNX file for it.
+        ValueError: the registry does not have the model or has other than one ONNX file for it.
     """
-    if model.startswith("models:/"):
+    if where.startswith("models:/"):
         with TemporaryDirectory(prefix="serve-model-") as folder:
-            yield download(model, folder)
+            yield download(where, folder)
     else:
-        yield exported() if model == EXPORTED else Path(model)
+        yield Path(where)
 
 
 def download(model: str, folder: str) -> Path:
@@ -65,13 +89,14 @@ def download(model: str, folder: str) -> Path:
     return files[0]
 
 
-def exported() -> Path:
-    """Return the path of the project's exported model; see `resolve`."""
+def exported() -> list[Path]:
+    """Return the paths of the project's exported models.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     project = Path(__file__).resolve().parents[1]
     found = sorted(project.glob(EXPORTED))
     if not found:
         raise FileNotFoundError(f"{project / EXPORTED} not found: run `dvc repro export`")
-    if len(found) > 1:
-        names = ", ".join(str(path.relative_to(project)) for path in found)
-        raise ValueError(f"several models have been exported, choose one with --model: {names}")
-    return found[0]
+    return found

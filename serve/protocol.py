@@ -1,234 +1,271 @@
-"""The Open Inference Protocol: decodes requests to arrays and encodes arrays to responses.
+"""The Open Inference Protocol: decodes a model's requests to arrays; responses.py has the way back.
 
 Tensors are JSON or, by Triton's binary tensor data extension, raw bytes after the JSON.
 
 Source: Open Inference Protocol, REST,
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
-and https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+and https://github.com/triton-inference-server/server/tree/main/docs/protocol
 """
 
+import math
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache, reduce
 from itertools import chain
-from typing import Annotated, Any
+from operator import or_
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
-VERSION = "0.1.0"
-SERVER_METADATA = {
-    "name": "mnist-batchnorm",
-    "version": VERSION,
-    "extensions": ["binary_tensor_data"],
-}
-INPUT = {"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}
-OUTPUTS = [
-    {"name": "logits", "datatype": "FP32", "shape": [-1, 10]},
-    {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]},
-]
-OUTPUT_NAMES = ("logits", "probabilities")
-PIXELS = 28 * 28
-MAX_IMAGES = 1024  # in one request
+from serve.messages import (
+    MAX_ROWS,
+    InferenceRequest,
+    InputParameters,
+    OutputParameters,
+    RequestOptions,
+)
+from serve.tensors import Packed, Tensor
 
-
-class InputParameters(Struct, frozen=True):
-    """Encoding of the input."""
-
-    binary_data_size: Annotated[
-        int | None, Meta(description="bytes of raw data after the JSON")
-    ] = None
-
-
-class RequestParameters(Struct, frozen=True):
-    """Encoding of the response."""
-
-    binary_data_output: Annotated[bool, Meta(description="return all outputs as raw bytes")] = False
-
-
-class OutputParameters(Struct, frozen=True):
-    """Encoding of an output."""
-
-    binary_data: Annotated[
-        bool | None, Meta(description="return raw bytes; the default is binary_data_output")
-    ] = None
-
-
-class InputTensor(Struct):
-    """Images of 28 × 28 pixels."""
-
-    name: Annotated[str, Meta(extra_json_schema={"const": "images"})]
-    datatype: Annotated[str, Meta(extra_json_schema={"const": "UINT8"})]
-    shape: Annotated[
-        list[int],
-        Meta(description=f"[N, 28, 28] with N from 1 to {MAX_IMAGES}", examples=[[1, 28, 28]]),
-    ]
-    data: Annotated[
-        list[int | list[list[int]]] | UnsetType,
-        Meta(
-            description="N × 784 integers, 0 (background) to 255 (ink), flat or nested",
-            examples=[[0] * PIXELS],
-        ),
-    ] = UNSET
-    parameters: InputParameters = InputParameters()
-
-
-class RequestedOutput(Struct):
-    """An output to return."""
-
-    name: Annotated[str, Meta(extra_json_schema={"enum": list(OUTPUT_NAMES)})]
-    parameters: OutputParameters = OutputParameters()
-
-
-class InferenceRequest(Struct):
-    """An inference request of the Open Inference Protocol."""
-
-    inputs: Annotated[list[InputTensor], Meta(min_length=1, max_length=1)]
-    outputs: Annotated[list[RequestedOutput], Meta(max_length=2, description="both if empty")] = []
-    id: Annotated[str | None, Meta(description="echoed in the response")] = None
-    parameters: RequestParameters = RequestParameters()
-
-
-class RawSize(Struct):
-    """Size of a raw output."""
-
-    binary_data_size: Annotated[int, Meta(description="bytes of raw data after the JSON")]
-
-
-class OutputTensor(Struct, omit_defaults=True):
-    """Ten numbers per image."""
-
-    name: str
-    shape: Annotated[tuple[int, ...], Meta(examples=[[1, 10]])]
-    datatype: str
-    data: Annotated[list[float] | UnsetType, Meta(description="N × 10 numbers, flat")] = UNSET
-    parameters: RawSize | UnsetType = UNSET
-
-
-class InferenceResponse(Struct, omit_defaults=True):
-    """An inference response of the Open Inference Protocol."""
-
-    model_name: str
-    model_version: Annotated[str, Meta(description="first 12 digits of the model file's SHA-256")]
-    outputs: list[OutputTensor]
-    id: str | None = None
-
-
-class Error(Struct):
-    """Why the request failed."""
-
-    error: str
+NO_SHARED_MEMORY = "shared memory is not supported: send and receive the numbers"
 
 
 class RequestError(ValueError):
     """Raised for an invalid request, with a message for the client."""
 
 
-encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(InferenceRequest).decode
+class Wanted(NamedTuple):
+    """How to return an output; classes: how many of the highest values, or 0 for all numbers."""
+
+    name: str
+    binary: bool
+    classes: int = 0
 
 
-def model_metadata(name: str, version: str, metadata: dict[str, str]) -> dict[str, Any]:
-    """Return the response of GET /v2/models/{name}."""
-    return {
-        "name": name,
-        "versions": [version],
-        "platform": "onnxruntime_onnx",
-        "inputs": [INPUT],
-        "outputs": OUTPUTS,
-        "parameters": {"test_accuracy": metadata["test_accuracy"]},
-    }
+class Request(Struct, frozen=True, gc=False):
+    """A decoded request: an array per input, of `rows` rows if the model has a batch axis.
 
-
-def decode_request(
-    body: bytes, json_length: int | None = None
-) -> tuple[InferenceRequest, np.ndarray]:
-    """Decode an inference request.
-
-    json_length: bytes of JSON, which raw tensors follow; None if the body is all JSON.
-
-    Returns:
-        The request, and its images (N, 28, 28) uint8 with N from 1 to MAX_IMAGES.
-
-    Raises:
-        RequestError: the body is not JSON, or not a valid request for this model.
+    size: of its body in bytes. batch_key: requests with equal keys can run as one batch; None runs
+    alone. drift: whether its rows count for drift.
     """
-    end = len(body) if json_length is None else json_length
-    if end > len(body):
-        raise RequestError(f"the JSON has {end} bytes, but the body {len(body)}")
-    try:
-        request = _decode(body[:end])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"the request cannot be read: {error}") from error
-    for output in request.outputs:
-        if output.name not in OUTPUT_NAMES:
-            raise RequestError(f"no output {output.name!r}: request logits or probabilities")
-    return request, _decode_images(request.inputs[0], memoryview(body)[end:])
+
+    inputs: dict[str, np.ndarray]
+    rows: int
+    outputs: Sequence[Wanted]
+    size: int
+    batch_key: Hashable | None
+    drift: bool = True
+    id: str | None = None
 
 
-def _decode_images(tensor: InputTensor, raw: memoryview) -> np.ndarray:
-    if tensor.name != "images":
-        raise RequestError(f"the input must be named 'images', got {tensor.name!r}")
-    if tensor.datatype != "UINT8":
-        raise RequestError(f"images must have datatype UINT8, got {tensor.datatype!r}")
-    count, *image = tensor.shape or [0]
-    if image != [28, 28] or not 1 <= count <= MAX_IMAGES:
-        raise RequestError(
-            f"images must have shape [N, 28, 28] with N from 1 to {MAX_IMAGES}, got {tensor.shape}"
+class Decoder:
+    """Decodes the requests to one model.
+
+    inputs, outputs: its tensors. batches: whether their first axis is the batch.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], batches: bool) -> None:
+        self._inputs = inputs
+        self._outputs = [tensor.name for tensor in outputs]
+        self._batches = batches
+        self._rows_are_alike = all(-1 not in tensor.shape[1:] for tensor in inputs)
+        self._all = [Wanted(name, binary=False) for name in self._outputs]
+        self._all_binary = [Wanted(name, binary=True) for name in self._outputs]
+        self._tensors = {_input_type(tensor): tensor for tensor in inputs}
+        self._check = lru_cache(maxsize=256)(self._check_tensor)
+        any_input: Any = reduce(or_, self._tensors, _Nameless)
+        request = msgspec.defstruct(
+            "InferenceRequest", [("inputs", list[any_input])], bases=(RequestOptions,), kw_only=True
         )
-    size = tensor.parameters.binary_data_size
-    if size is None and raw:
-        raise RequestError(f"{len(raw)} bytes follow the JSON, but images has no binary_data_size")
-    if size is None:
-        pixels: memoryview | bytearray = _decode_data(tensor.data)
-    elif size != len(raw) or tensor.data is not UNSET:
-        raise RequestError(f"images has binary_data_size {size}, but {len(raw)} bytes follow")
-    else:
-        pixels = raw
-    if len(pixels) != count * PIXELS:
+        decode: Any = msgspec.json.Decoder(request).decode
+        self._decode: Callable[[bytes], InferenceRequest] = decode
+
+    def decode(self, body: bytes, json_length: int | None = None) -> Request:
+        """Decode an inference request.
+
+        json_length: bytes of JSON, which raw tensors follow; None if the body is all JSON, 0 if it
+            is the raw bytes of the only input.
+
+        Raises:
+            RequestError: the body is not JSON, or not a valid request for this model.
+        """
+        if json_length == 0:
+            return self._decode_raw(body)
+        end = len(body) if json_length is None else json_length
+        if end > len(body):
+            raise RequestError(f"the JSON has {end} bytes, but the body {len(body)}")
+        try:
+            message = self._decode(body[:end])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RequestError(f"the request cannot be read: {error}") from error
+        inputs = {}
+        content: Packed | bytes
+        for part in message.inputs:
+            tensor, count = self._check(type(part), part.datatype, part.shape)
+            how = part.parameters
+            if how and how.shared_memory_region is not None:
+                raise RequestError(NO_SHARED_MEMORY)
+            size = how.binary_data_size if how else None
+            if size is None:
+                content, start = _pack(part.data, tensor, part.shape, count), 0
+            elif part.data or not 0 <= size <= len(body) - end:
+                raise RequestError(
+                    f"{tensor.name} has binary_data_size {size}, but {len(body) - end} bytes follow"
+                    f"{', and it has data too' if part.data else ''}"
+                )
+            else:
+                _check_size(tensor, part.shape, count, size)
+                content, start = body, end
+                end += size
+            inputs[tensor.name] = _to_array(content, start, tensor, part.shape, count)
+        if end < len(body):
+            raise RequestError(
+                f"{len(body) - end} bytes follow that no input's binary_data_size counts"
+            )
+        drift = not message.parameters or message.parameters.drift is not False
+        rows = self._rows(inputs, len(message.inputs))
+        key = self._batch_key(inputs, drift)
+        return Request(inputs, rows, self._wanted(message), len(body), key, drift, message.id)
+
+    def _decode_raw(self, body: bytes) -> Request:
+        if len(self._inputs) != 1:
+            raise RequestError(f"a raw request has one input, this model {len(self._inputs)}")
+        (tensor,) = self._inputs
+        shape = list(tensor.shape)
+        if self._batches:
+            shape[0] = 1
+        if shape.count(-1) == 1:  # as long as the body makes it
+            row = math.prod(size for size in shape if size != -1) * tensor.datatype.dtype.itemsize
+            shape[shape.index(-1)] = len(body) // row if row else 0
+        if -1 in shape:
+            raise RequestError(f"a raw request does not tell the shape of {tensor.name}: send JSON")
+        count = math.prod(shape)
+        _check_size(tensor, shape, count, len(body))
+        inputs = {tensor.name: _to_array(body, 0, tensor, shape, count)}
+        rows, key = self._rows(inputs, 1), self._batch_key(inputs, drift=True)
+        return Request(inputs, rows, self._all_binary, len(body), key)
+
+    def _check_tensor(
+        self, json_type: type, datatype: str, shape: tuple[int, ...]
+    ) -> tuple[Tensor, int]:
+        """Return the input and how many numbers it has in that shape."""
+        tensor = self._tensors.get(json_type)
+        if not tensor:
+            raise RequestError("an input has no name")
+        if datatype != tensor.datatype.name:
+            raise RequestError(
+                f"{tensor.name} must have datatype {tensor.datatype.name}, got {datatype!r}"
+            )
+        if not tensor.fits(shape):
+            raise RequestError(
+                f"{tensor.name} must have shape {list(tensor.shape)}, where -1 is any size, "
+                f"got {list(shape)}"
+            )
+        return tensor, math.prod(shape)
+
+    def _rows(self, inputs: dict[str, np.ndarray], given: int) -> int:
+        if len(inputs) < len(self._inputs) or given > len(inputs):
+            names = [tensor.name for tensor in self._inputs]
+            raise RequestError(f"the inputs must be {names}, each once, got {given}: {[*inputs]}")
+        if not self._batches:
+            return 1
+        rows = len(next(iter(inputs.values())))
+        same = given == 1 or all(len(array) == rows for array in inputs.values())
+        if not same or not 1 <= rows <= MAX_ROWS:
+            counts = {name: len(array) for name, array in inputs.items()}
+            raise RequestError(f"all inputs must have the same 1 to {MAX_ROWS} rows, got {counts}")
+        return rows
+
+    def _batch_key(self, inputs: dict[str, np.ndarray], drift: bool) -> Hashable | None:
+        if not self._batches:
+            return None
+        if self._rows_are_alike:
+            return drift
+        return drift, *(inputs[tensor.name].shape[1:] for tensor in self._inputs)
+
+    def _wanted(self, message: RequestOptions) -> Sequence[Wanted]:
+        options = message.parameters
+        binary = bool(options and options.binary_data_output)
+        if not message.outputs:
+            return self._all_binary if binary else self._all
+        wanted = []
+        for output in message.outputs:
+            if output.name not in self._outputs:
+                raise RequestError(f"no output {output.name!r}: this model has {self._outputs}")
+            how = output.parameters or OutputParameters()
+            if how.shared_memory_region is not None:
+                raise RequestError(NO_SHARED_MEMORY)
+            own = binary if how.binary_data is None else how.binary_data
+            wanted.append(Wanted(output.name, own, how.classification or 0))
+        if len({output.name for output in wanted}) < len(wanted):
+            raise RequestError("an output is requested more than once")
+        return wanted
+
+
+class _Nameless(Struct, tag_field="name", tag=""):
+    """An input without a name. msgspec requires the name only where there are several types."""
+
+    datatype: str = ""
+    shape: tuple[int, ...] = ()
+    data: None = None
+    parameters: None = None
+
+
+def _input_type(tensor: Tensor) -> type[Struct]:
+    """Return the type of an input in JSON, which its name distinguishes from the others."""
+    nested: Any = tensor.datatype.element
+    for _ in tensor.shape[1:]:
+        nested = list[nested]
+    element: Any = nested if len(tensor.shape) < 2 else tensor.datatype.element | nested
+    return msgspec.defstruct(
+        "InputTensor",
+        [
+            ("datatype", str),
+            ("shape", tuple[int, ...]),
+            ("data", list[element] | UnsetType | None, UNSET),
+            ("parameters", InputParameters | None, None),
+        ],
+        tag_field="name",
+        tag=tensor.name,
+    )
+
+
+def _check_size(tensor: Tensor, shape: Sequence[int], count: int, size: int) -> None:
+    """Raise RequestError unless `count` numbers of the tensor have `size` bytes."""
+    itemsize = tensor.datatype.dtype.itemsize
+    if size != count * itemsize:
         raise RequestError(
-            f"images of shape {tensor.shape} needs {count * PIXELS} numbers, got {len(pixels)}"
+            f"{tensor.name} of shape {list(shape)} needs {count} numbers of {itemsize} bytes, "
+            f"got {size} bytes"
         )
-    return np.frombuffer(pixels, np.uint8).reshape(count, 28, 28)
 
 
-def _decode_data(data: list | UnsetType) -> bytearray:
-    if data is UNSET:
-        raise RequestError("images must have data or binary_data_size")
+def _pack(data: Any, tensor: Tensor, shape: Sequence[int], count: int) -> Packed:
+    if not isinstance(data, list):
+        raise RequestError(f"{tensor.name} must have data or binary_data_size")
     if data and isinstance(data[0], list):
-        data = _flatten(_flatten(data))
+        for size in shape[1:]:
+            if not all(isinstance(inner, list) and len(inner) == size for inner in data):
+                raise RequestError(f"{tensor.name} must be flat, or nested as its shape says")
+            data = list(chain.from_iterable(data))
+    if len(data) != count:
+        raise RequestError(
+            f"{tensor.name} of shape {list(shape)} needs {count} numbers, got {len(data)}"
+        )
     try:
-        return bytearray(data)  # much faster than bytes
-    except (TypeError, ValueError) as error:
-        raise RequestError("images must hold whole numbers from 0 to 255") from error
+        return tensor.datatype.pack(data)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise RequestError(f"{tensor.name} must hold {tensor.datatype.name}: {error}") from error
 
 
-def _flatten(lists: list[Any]) -> list[Any]:
-    if all(isinstance(inner, list) and len(inner) == 28 for inner in lists):
-        return list(chain.from_iterable(lists))
-    raise RequestError("data must be flat, or nested as shape says")
-
-
-def encode_response(
-    name: str, version: str, request: InferenceRequest, tensors: dict[str, np.ndarray]
-) -> tuple[bytes, int | None]:
-    """Encode the requested outputs.
-
-    Returns:
-        The body, and the length in bytes of its JSON if raw tensors follow, else None.
-    """
-    all_as_bytes = request.parameters.binary_data_output
-    if request.outputs:
-        wanted = [(output.name, output.parameters.binary_data) for output in request.outputs]
-    else:
-        wanted = [(name, None) for name in OUTPUT_NAMES]
-    outputs, raw = [], []
-    for output, as_bytes in wanted:
-        values = tensors[output]
-        tensor = OutputTensor(output, values.shape, "FP32")
-        if all_as_bytes if as_bytes is None else as_bytes:
-            tensor.parameters = RawSize(values.nbytes)
-            raw.append(values.tobytes())
-        else:
-            tensor.data = values.ravel().tolist()
-        outputs.append(tensor)
-    head = encode(InferenceResponse(name, version, outputs, request.id))
-    return (head + b"".join(raw), len(head)) if raw else (head, None)
+def _to_array(
+    content: Packed | bytes, start: int, tensor: Tensor, shape: Sequence[int], count: int
+) -> np.ndarray:
+    """Return the array of `count` numbers that starts at that byte."""
+    array = np.frombuffer(content, tensor.datatype.dtype, count, start)
+    if tensor.datatype.element is bool and count and array.view(np.uint8).max() > 1:
+        raise RequestError(f"{tensor.name} must hold bytes of 0 or 1")
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # empty, with sizes beyond those of arrays
+        raise RequestError(f"{tensor.name} cannot have shape {list(shape)}: {error}") from error

@@ -1,4 +1,4 @@
-"""Reads request bodies, and the headers that describe them, within limits of size and time."""
+"""Reads request bodies within limits of size and time."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-MAX_BODY_BYTES = 4 * 2**20  # fits protocol.MAX_IMAGES images as JSON
+MAX_BODY_BYTES = 4 * 2**20  # also once it is decompressed
 MAX_BYTES = 3 * MAX_BODY_BYTES  # of all bodies that are being read
 
 
@@ -20,19 +20,6 @@ class HTTPError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-def json_length(headers: Headers) -> int | None:
-    """Return the length in bytes of the JSON before raw tensors, or None if all is JSON."""
-    length = None
-    for name, value in headers:
-        if name == b"inference-header-content-length":
-            if not value.isdigit() or len(value) > 18:
-                raise HTTPError(400, "Inference-Header-Content-Length must be 1 to 18 digits")
-            length = int(value)
-        elif name == b"content-encoding" and value != b"identity":
-            raise HTTPError(400, "compressed bodies are not supported: send the body uncompressed")
-    return length
 
 
 class Reader:

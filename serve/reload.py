@@ -1,36 +1,37 @@
-"""Loads the model again, on request and at intervals, in a thread of its own."""
+"""Loads the models again, on request and at intervals, in a thread of its own."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 from serve.batching import Batcher
 from serve.engine import Engine
+from serve.models import Models
 
 log = logging.getLogger("serve")
 
 
 class Reloader:
-    """Replaces the batcher's engine when `load` returns another version.
+    """Replaces each model's engine when its `load` returns another version.
 
     The thread is a daemon: the server stops without waiting for a load that hangs.
 
-    load: returns the current model; whatever it raises, the old model stays.
-    requests: each item asks for a load.
+    loads: one for each model, returns what to serve; whatever it raises, the old engine stays.
+    requests: each item asks for a load of all.
     poll_s: seconds between loads; None to load only on request.
     """
 
     def __init__(
         self,
-        load: Callable[[], Engine],
-        batcher: Batcher,
+        loads: Sequence[Callable[[], Engine]],
+        models: Models,
         requests: SimpleQueue[int],
         poll_s: float | None = None,
     ) -> None:
-        self._load = load
-        self._batcher = batcher
+        self._loads = loads
+        self._models = models
         self._requests = requests
         self._poll_s = poll_s
 
@@ -49,18 +50,20 @@ class Reloader:
                 self.reload(loop)
 
     def reload(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Load the model and swap it in if it is new; keep the old one if anything fails."""
-        old = self._batcher.engine.version
-        try:
-            engine = self._load()
-            if engine.version != old:
-                asyncio.run_coroutine_threadsafe(self._swap(engine), loop).result()
-                log.info("replaced version %s with %s", old, engine.version)
-        except Exception as error:  # of any type: the old model must stay
-            log.error("reload failed, kept version %s: %s", old, describe(error))
+        """Load every model, and swap in those that are new; keep the old one if anything fails."""
+        for load, batcher in zip(self._loads, self._models.batchers, strict=True):
+            old = batcher.engine
+            try:
+                engine = load()
+                if engine.version != old.version:
+                    asyncio.run_coroutine_threadsafe(self._swap(batcher, engine), loop).result()
+                    log.info("%s: %s replaces version %s", old.name, engine.version, old.version)
+            except Exception as error:  # of any type: the old engine must stay
+                reason = describe(error)
+                log.error("%s: reload failed, kept version %s: %s", old.name, old.version, reason)
 
-    async def _swap(self, engine: Engine) -> None:
-        self._batcher.swap(engine)
+    async def _swap(self, batcher: Batcher, engine: Engine) -> None:
+        self._models.swap(batcher, engine)
 
 
 def describe(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from serve.access import Access
 from serve.app import App
 from serve.connection import Connection
 from serve.engine import Engine
-from serve.model import resolve
+from serve.model import Source, resolve
 
 GRACE_S = 10  # for started requests to finish after SIGTERM
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -36,12 +36,12 @@ def handle_signals() -> SimpleQueue[int]:
 
 
 def answer(
-    arguments: Namespace, listener: socket.socket, engine: Engine, hangups: SimpleQueue[int]
+    arguments: Namespace, listener: socket.socket, engines: list[Engine], hangups: SimpleQueue[int]
 ) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT, then finish started requests and exit 0."""
     access = Access(os.environ.get("SERVE_TOKEN"), arguments.allowed_hosts)
-    load = partial(load_engine, arguments.model)
-    app = App(engine, load, access, hangups, arguments.log_requests, arguments.poll)
+    loads = [partial(load_engine, source) for source in arguments.sources]
+    app = App(engines, loads, access, hangups, arguments.log_requests, arguments.poll)
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -56,10 +56,15 @@ def answer(
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def load_engine(model: str) -> Engine:
-    """Load the model that --model currently resolves to."""
-    with resolve(model) as path:
-        return Engine(path)
+def load_engine(source: Source) -> Engine:
+    """Load the model that the source currently resolves to."""
+    with resolve(source.where) as path:
+        return Engine(path, source.name)
+
+
+def load_engines(sources: list[Source]) -> list[Engine]:
+    """Load every model."""
+    return [load_engine(source) for source in sources]
 
 
 def configure_log() -> None:

@@ -3,11 +3,13 @@
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
@@ -78,3 +80,16 @@ def wait_for(process: subprocess.Popen[str], moment: str) -> str:
         if moment in line:
             return output
     raise AssertionError(f"no {moment!r} in:\n{output}")
+
+
+def install(folder: Path, *requirements: str) -> Path:
+    """Install packages in an environment of their own, and return the folder of its commands; skip
+    the test if the package index does not have them."""
+    for command in (
+        ["uv", "venv", "--quiet", "--python", sys.executable, str(folder)],
+        ["uv", "pip", "install", "--quiet", "--python", str(folder / "bin/python"), *requirements],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"needs {requirements} from the package index: {done.stderr.strip()}")
+    return folder / "bin"

@@ -11,7 +11,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.fx import symbolic_trace
 
-from pipeline.data.dataset import IMAGE_SHAPE, SCALE, SHIFT
+from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, SCALE, SHIFT
 from pipeline.export.fold import first_layer, fold, layer
 
 # What the ONNX Runtime 1.14 of KServe's Triton runtime, tritonserver 23.05, reads.
@@ -54,7 +54,7 @@ def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.
     assert program is not None
     model = strip_metadata(program.model_proto)
     model.ir_version, model.graph.name = IR_VERSION, name
-    helper.set_model_props(model, drift_metadata(network, model) | dict(metadata))
+    helper.set_model_props(model, labels() | drift_metadata(network, model) | dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -68,6 +68,12 @@ def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in graph.initializer:
         del tensor.metadata_props[:]
     return model
+
+
+def labels() -> dict[str, str]:
+    """Return the metadata with the names of the classes, by output."""
+    names = [str(label) for label in range(CLASSES)]
+    return {"labels": json.dumps({"logits": names, "probabilities": names})}
 
 
 def self_test(network: nn.Module) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Reads the model, its certificate and the test images; records in MLflow what is missing there,
 registers the model, compares it with the champion and writes artifacts/promotion.json. The same
-model is not judged twice in a row. With --roll-back, the previous champion becomes the champion again.
+model is not judged twice in a row. With --roll-back, the previous champion is the champion again.
 """
 
 import argparse

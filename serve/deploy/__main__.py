@@ -5,46 +5,58 @@ Both are derived from the model file.
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 from string import Template
 
-import onnx
-
-from serve.model import EXPORTED, resolve
-from serve.protocol import MAX_IMAGES
+from serve.descriptions import model_config
+from serve.engine import Engine
+from serve.model import EXPORTED, read_sources
+from serve.workers import load_engine
 
 TEMPLATES = Path(__file__).parent
-TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
-def tensor(kind: str, info: onnx.ValueInfoProto) -> str:
-    """Return an input or output in Triton's configuration format, without the batch axis."""
-    kind_of_number = TYPES[info.type.tensor_type.elem_type]
-    sizes = [axis.dim_value for axis in info.type.tensor_type.shape.dim[1:]]
-    return f'{kind} {{ name: "{info.name}" data_type: {kind_of_number} dims: {sizes} }}'
-
-
-def triton_config(model: onnx.ModelProto) -> str:
+def triton_config(engine: Engine) -> str:
     """Return the model's config.pbtxt.
 
     Source: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
     """
-    tensors = [tensor("input", info) for info in model.graph.input]
-    tensors += [tensor("output", info) for info in model.graph.output]
+    config = model_config(engine)
+    tensors = [
+        f'{kind} {{ name: "{tensor["name"]}" data_type: {tensor["data_type"]} '
+        f"dims: {tensor['dims']}{label_file(engine, kind, tensor['name'])} }}"
+        for kind in ("input", "output")
+        for tensor in config[kind]
+    ]
+    inputs = [
+        f'  inputs {{ key: "{tensor["name"]}" value {{ data_type: {tensor["data_type"]} '
+        f"dims: {[max(size, 1) for size in tensor['dims']]} zero_data: true }} }}"
+        for tensor in config["input"]
+    ]
     return Template((TEMPLATES / "config.pbtxt").read_text()).substitute(
-        name=model.graph.name, max_batch_size=MAX_IMAGES, tensors="\n".join(tensors)
+        name=engine.name,
+        max_batch_size=config["max_batch_size"],
+        tensors="\n".join(tensors),
+        batching="dynamic_batching { }\n" if engine.batches else "",
+        inputs="\n".join(inputs),
     )
 
 
-def inference_service(model: onnx.ModelProto, version: str, storage_uri: str) -> str:
+def label_file(engine: Engine, kind: str, name: str) -> str:
+    """Return the name of the file of an output's labels in Triton's configuration, if any."""
+    return f' label_filename: "{name}.labels"' if kind == "output" and name in engine.labels else ""
+
+
+def inference_service(engine: Engine, storage_uri: str) -> str:
     """Return the manifest of a KServe InferenceService that serves the repository with Triton.
 
     Source: https://kserve.github.io/website/docs/reference/crd-api
     """
     return Template((TEMPLATES / "inference_service.yaml").read_text()).substitute(
-        service=model.graph.name.replace("_", "-"), version=version, storage_uri=storage_uri
+        service=engine.name.replace("_", "-").lower(),
+        version=engine.version,
+        storage_uri=f"{storage_uri.rstrip('/')}/{engine.version}",
     )
 
 
@@ -58,23 +70,29 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument(
         "--storage-uri", default="s3://models/mnist-batchnorm",
-        help="where KServe finds the repository (default: %(default)s)",
+        help="where each version gets a folder that KServe reads (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args()
     try:
-        with resolve(arguments.model) as path:
-            content = path.read_bytes()
+        sources = read_sources([arguments.model])
+        if len(sources) > 1:
+            names = ", ".join(source.where for source in sources)
+            raise ValueError(f"several models have been exported, choose one with --model: {names}")
+        engine = load_engine(sources[0])
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    model = onnx.load_from_string(content)
-    version = hashlib.sha256(content).hexdigest()[:12]
-    numbered = arguments.folder / model.graph.name / "1"
+    numbered = arguments.folder / engine.name / "1"
     numbered.mkdir(parents=True, exist_ok=True)
-    (numbered / "model.onnx").write_bytes(content)
-    (numbered.parent / "config.pbtxt").write_text(triton_config(model))
+    (numbered / "model.onnx").write_bytes(engine.content)
+    (numbered.parent / "config.pbtxt").write_text(triton_config(engine))
+    for name, labels in engine.labels.items():
+        (numbered.parent / f"{name}.labels").write_text("\n".join(labels) + "\n")
     manifest = arguments.folder / "inference_service.yaml"
-    manifest.write_text(inference_service(model, version, arguments.storage_uri))
-    print(f"wrote {numbered.parent} for Triton and {manifest} for KServe")
+    manifest.write_text(inference_service(engine, arguments.storage_uri))
+    print(
+        f"wrote {numbered.parent} for Triton and {manifest} for KServe; copy {arguments.folder} to "
+        f"{arguments.storage_uri.rstrip('/')}/{engine.version}"
+    )
 
 
 if __name__ == "__main__":

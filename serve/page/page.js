@@ -11,7 +11,7 @@ const drawing = byId("drawing");
 const ink = drawing.getContext("2d", { willReadFrequently: true });
 const bars = Array.from({ length: 10 }, (_, digit) => addBar(digit));
 const keyboard = { x: 140, y: 140, down: false };
-const MODEL = `/v2/models/${document.body.dataset.model}`;
+const MODEL = `/v2/models/${document.body.dataset.models.split(" ")[0]}`;
 let asking = false;
 let changed = false;
 

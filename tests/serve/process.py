@@ -1,5 +1,6 @@
-"""The real `python -m serve` in a process of its own, and what tests send to it."""
+"""The real `python -m serve` in a process of its own, and what tests send to it or its parts."""
 
+import asyncio
 import os
 import re
 import socket
@@ -15,6 +16,8 @@ import numpy as np
 import psutil
 
 from pipeline.core.files import ROOT
+from serve.batching import Batcher
+from serve.engine import Arrays
 
 MODEL = "/v2/models/batchnorm_mlp"
 INFER = f"{MODEL}/infer"
@@ -30,6 +33,13 @@ def raw_request(images: np.ndarray) -> tuple[bytes, dict[str, str]]:
     """A body with the images as raw bytes, and its header."""
     head = HEAD % (len(images), images.nbytes)
     return head.encode() + images.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+def infer(batcher: Batcher, images: np.ndarray) -> asyncio.Future[Arrays]:
+    """Queue a request for the images."""
+    body, headers = raw_request(images)
+    request = batcher.engine.decoder.decode(body, int(*headers.values()))
+    return batcher.infer(batcher.engine, request, 0.0)
 
 
 def http_request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,14 +26,15 @@ def test_a_response_has_the_engines_outputs(
     images = small_dataset.test_images[:3]
     response = infer(server, images)
     assert response.status_code == 200
-    tensors = Engine(model).infer(images)
+    tensors = Engine(model).infer({"images": images})
     for output in response.json()["outputs"]:
         values = np.array(output["data"], np.float32).reshape(output["shape"])
         assert np.array_equal(values, tensors[output["name"]])
 
 
 def test_server_and_model_describe_themselves(server: httpx.Client, model: Path) -> None:
-    assert server.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    extensions = ["binary_tensor_data", "classification", "model_configuration"]
+    assert server.get("/v2").json()["extensions"] == extensions
     metadata = server.get(MODEL).json()
     assert metadata["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
     assert [output["name"] for output in metadata["outputs"]] == ["logits", "probabilities"]
@@ -52,7 +54,7 @@ def test_readiness_is_503_while_the_model_fails(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(model)
-    app = App(engine, lambda: engine, Access(), SimpleQueue())
+    app = App([engine], [lambda: engine], Access(), SimpleQueue())
     paths = ("/v2/health/ready", f"{MODEL}/ready")
 
     async def statuses() -> list[int]:
@@ -61,7 +63,7 @@ def test_readiness_is_503_while_the_model_fails(
             return [(await client.get(path)).status_code for path in paths]
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "infer", lambda _images: 1 / 0)
+        patch.setattr(engine, "infer", lambda _inputs: 1 / 0)
         assert asyncio.run(statuses()) == [503, 503]
     assert asyncio.run(statuses()) == [200, 200]
 
@@ -83,18 +85,20 @@ def test_an_error_is_one_sentence_of_json(server: httpx.Client) -> None:
         assert "Traceback" not in response.text
 
 
-def test_metrics_count_requests_images_and_classes(
+def test_metrics_count_requests_rows_and_classes_of_a_model(
     server: httpx.Client, small_dataset: Dataset
 ) -> None:
     infer(server, small_dataset.test_images[:256])
     infer(server, small_dataset.test_images[:1], path="/v2/models/resnet/infer")
     text = server.get("/metrics").text
-    assert 'inference_latency_seconds_count{status="200"} 1.0' in text
-    assert 'inference_latency_seconds_count{status="404"} 1.0' in text
-    assert "inference_batch_images_sum 256.0" in text
-    assert "inference_drift_score 0." in text
-    predictions = [line for line in text.splitlines() if line.startswith("inference_predictions_")]
-    assert sum(float(line.split()[1]) for line in predictions if "_total" in line) == 256
+    assert 'inference_latency_seconds_count{model="batchnorm_mlp",status="200"} 1.0' in text
+    assert 'inference_latency_seconds_count{model="",status="404"} 1.0' in text  # not of its name
+    assert 'inference_batch_rows_sum{model="batchnorm_mlp"} 256.0' in text
+    assert 'inference_drift_score{model="batchnorm_mlp"} 0.' in text
+    pattern = r'^inference_predictions_total\{label="(\d)",model="batchnorm_mlp"\} (.*)$'
+    predictions = dict(re.findall(pattern, text, re.MULTILINE))
+    assert list(predictions) == list("0123456789")
+    assert sum(map(float, predictions.values())) == 256
 
 
 def test_the_openapi_document_has_every_route(server: httpx.Client) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from pipeline.data.load import Dataset
 from serve.batching import Batcher, OverloadError
-from serve.engine import Engine
+from serve.engine import Arrays, Engine
+from serve.metrics import Metrics
+from tests.serve.process import infer
 
 
 class Watched(Engine):
@@ -17,9 +19,9 @@ class Watched(Engine):
         super().__init__(path)
         self.sizes.clear()  # those of the self-test
 
-    def infer(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        self.sizes.append(len(images))
-        return super().infer(images)
+    def infer(self, inputs: Arrays) -> Arrays:
+        self.sizes.append(len(inputs["images"]))
+        return super().infer(inputs)
 
 
 def test_waiting_requests_are_one_batch_and_each_gets_its_own_logits(
@@ -29,14 +31,14 @@ def test_waiting_requests_are_one_batch_and_each_gets_its_own_logits(
     requests = np.split(small_dataset.test_images[:12], [1, 3, 6])
 
     async def infer_all() -> list[np.ndarray]:
-        batcher = Batcher(engine)
-        answers = await asyncio.gather(*(batcher.infer(images, 0.0) for images in requests))
-        return [tensors["logits"] for _, tensors in answers]
+        batcher = Batcher(engine, Metrics())
+        answers = await asyncio.gather(*(infer(batcher, images) for images in requests))
+        return [outputs["logits"] for outputs in answers]
 
     logits = asyncio.run(infer_all())
     assert engine.sizes == [12]
     assert [len(rows) for rows in logits] == [1, 2, 3, 6]
-    alone = np.concatenate([engine.infer(images)["logits"] for images in requests])
+    alone = np.concatenate([engine.infer({"images": images})["logits"] for images in requests])
     assert np.allclose(np.concatenate(logits), alone, atol=1e-5)
 
 
@@ -44,8 +46,8 @@ def test_a_batch_does_not_exceed_its_maximum_size(model: Path, small_dataset: Da
     engine = Watched(model)
 
     async def infer_all() -> None:
-        batcher = Batcher(engine, max_batch=4)
-        await asyncio.gather(*(batcher.infer(small_dataset.test_images[:3], 0.0) for _ in range(3)))
+        batcher = Batcher(engine, Metrics(), max_batch=4)
+        await asyncio.gather(*(infer(batcher, small_dataset.test_images[:3]) for _ in range(3)))
 
     asyncio.run(infer_all())
     assert engine.sizes == [3, 3, 3]
@@ -55,29 +57,41 @@ def test_a_request_beyond_the_limit_is_refused_immediately(
     model: Path, small_dataset: Dataset
 ) -> None:
     async def infer_too_much() -> None:
-        batcher = Batcher(Engine(model), max_waiting=4)
-        first = batcher.infer(small_dataset.test_images[:3], 0.0)
+        batcher = Batcher(Engine(model), Metrics(), max_waiting=4)
+        first = infer(batcher, small_dataset.test_images[:3])
         with pytest.raises(OverloadError):
-            batcher.infer(small_dataset.test_images[:2], 0.0)
+            infer(batcher, small_dataset.test_images[:2])
         await first
-        await batcher.infer(small_dataset.test_images[:4], 0.0)
+        await infer(batcher, small_dataset.test_images[:4])
 
     asyncio.run(infer_too_much())
 
 
-def test_a_failure_reaches_every_request_of_its_batch_and_no_other(
+def test_a_failure_reaches_the_requests_that_cause_it_and_no_other(
     model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def infer() -> None:
-        batcher = Batcher(Engine(model))
-        with monkeypatch.context() as patch:
-            patch.setattr(batcher.engine, "infer", lambda _images: 1 / 0)
-            requests = (batcher.infer(small_dataset.test_images[:1], 0.0) for _ in range(2))
-            errors = await asyncio.gather(*requests, return_exceptions=True)
-        assert [type(error) for error in errors] == [ZeroDivisionError] * 2
-        await batcher.infer(small_dataset.test_images[:1], 0.0)
+    engine = Watched(model)
+    image = small_dataset.test_images[:1]
 
-    asyncio.run(infer())
+    def fail_if_blank(inputs: Arrays) -> Arrays:
+        outputs = Watched.infer(engine, inputs)
+        if not inputs["images"].any(axis=(1, 2)).all():
+            raise ZeroDivisionError
+        return outputs
+
+    async def infer_all() -> None:
+        batcher = Batcher(engine, Metrics())
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "infer", fail_if_blank)
+            requests = (infer(batcher, images) for images in (image, 0 * image, image, 0 * image))
+            answers = await asyncio.gather(*requests, return_exceptions=True)
+        assert engine.sizes == [4, 1, 1, 1, 1]
+        assert [type(answer) for answer in answers] == [dict, ZeroDivisionError] * 2
+        alone = engine.infer({"images": image})
+        for answer in (answers[0], answers[2], await infer(batcher, image)):
+            assert np.array_equal(answer["logits"], alone["logits"])
+
+    asyncio.run(infer_all())
 
 
 @pytest.mark.drill
@@ -85,24 +99,24 @@ def test_a_failure_reaches_every_request_of_its_batch_and_no_other(
 def test_no_caller_is_lost_if_recording_its_batch_fails(
     model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    async def infer() -> None:
-        batcher = Batcher(Engine(model))
+    async def infer_all() -> None:
+        batcher = Batcher(Engine(model), Metrics())
         with monkeypatch.context() as patch:
             patch.setattr(batcher.metrics, part, lambda *_: 1 / 0)
-            requests = (batcher.infer(small_dataset.test_images[:1], 0.0) for _ in range(2))
+            requests = (infer(batcher, small_dataset.test_images[:1]) for _ in range(2))
             errors = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 5)
         assert [type(error) for error in errors] == [ZeroDivisionError] * 2
-        await asyncio.wait_for(batcher.infer(small_dataset.test_images[:1], 0.0), 5)
+        await asyncio.wait_for(infer(batcher, small_dataset.test_images[:1]), 5)
 
-    asyncio.run(infer())
+    asyncio.run(infer_all())
 
 
 def test_a_canceled_request_does_not_affect_the_others(model: Path, small_dataset: Dataset) -> None:
-    async def infer() -> None:
-        batcher = Batcher(Engine(model))
-        canceled, other = (batcher.infer(small_dataset.test_images[:1], 0.0) for _ in range(2))
+    async def infer_all() -> None:
+        batcher = Batcher(Engine(model), Metrics())
+        canceled, other = (infer(batcher, small_dataset.test_images[:1]) for _ in range(2))
         canceled.cancel()
         await other
         assert batcher.waiting == 0
 
-    asyncio.run(infer())
+    asyncio.run(infer_all())

@@ -89,3 +89,39 @@ def test_kserve_client(server: httpx.Client, small_dataset: Dataset, raw: bool) 
         return response.outputs[0].as_numpy()
 
     assert np.array_equal(asyncio.run(infer()).reshape(-1, 10), expected(server, images))
+
+
+@pytest.mark.parametrize("sent", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("wanted", [None, "gzip", "deflate"])
+def test_tritonclient_compresses(
+    server: httpx.Client, small_dataset: Dataset, sent: str | None, wanted: str | None
+) -> None:
+    images = small_dataset.test_images[:64]
+    tensor = tritonclient.http.InferInput("images", images.shape, "UINT8")
+    tensor.set_data_from_numpy(images)
+    with tritonclient.http.InferenceServerClient(address(server)) as client:
+        result = client.infer(
+            NAME,
+            [tensor],
+            request_compression_algorithm=sent,
+            response_compression_algorithm=wanted,
+        )
+        assert np.array_equal(result.as_numpy("logits"), expected(server, images))
+
+
+def test_tritonclient_gets_classes_configuration_and_index(
+    server: httpx.Client, small_dataset: Dataset
+) -> None:
+    images = small_dataset.test_images[:2]
+    tensor = tritonclient.http.InferInput("images", images.shape, "UINT8")
+    tensor.set_data_from_numpy(images)
+    best = expected(server, images).argmax(axis=1)
+    with tritonclient.http.InferenceServerClient(address(server)) as client:
+        classes = client.infer(NAME, [tensor], outputs=[InferRequestedOutput("logits", True, 3)])
+        found = classes.as_numpy("logits")
+        assert found.shape == (2, 3)
+        assert [text.decode().split(":")[1:] for text in found[:, 0]] == [
+            [f"{i}"] * 2 for i in best
+        ]
+        assert client.get_model_config(NAME)["max_batch_size"] == 1024
+        assert [model["name"] for model in client.get_model_repository_index()] == [NAME]

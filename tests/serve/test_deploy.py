@@ -12,6 +12,7 @@ from kserve import models
 from ruamel.yaml import YAML
 
 from pipeline.core.files import ROOT
+from serve.engine import Engine
 
 # In a process of its own: kserve and tritonclient.grpc define the same protobuf names.
 READ_CONFIG = """
@@ -39,11 +40,19 @@ def test_triton_reads_the_configuration_and_finds_the_file(repository: Path, mod
     image = {"name": "images", "dataType": "TYPE_UINT8", "dims": ["28", "28"]}
     assert config["input"] == [image]
     numbers = {"dataType": "TYPE_FP32", "dims": ["10"]}
-    assert config["output"] == [{"name": n} | numbers for n in ("logits", "probabilities")]
+    assert config["maxBatchSize"] == 1024
+    assert "dynamicBatching" in config
+    (warmup,) = config["modelWarmup"]
+    zeros = {"dataType": "TYPE_UINT8", "dims": ["28", "28"], "zeroData": True}
+    assert (warmup["batchSize"], warmup["inputs"]) == (1, {"images": zeros})
+    for output, name in zip(config["output"], ("logits", "probabilities"), strict=True):
+        labels = repository / "batchnorm_mlp" / output.pop("labelFilename")
+        assert labels.read_text().split("\n") == [*"0123456789", ""]
+        assert output == {"name": name} | numbers
     assert (repository / "batchnorm_mlp/1/model.onnx").read_bytes() == model.read_bytes()
 
 
-def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path) -> None:
+def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path, model: Path) -> None:
     manifest = YAML(typ="safe").load(repository / "inference_service.yaml")
     predictor = manifest["spec"]["predictor"]
     for kind, part in (
@@ -56,6 +65,9 @@ def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path) -> Non
         assert set(part) <= set(kind.attribute_map.values())
     assert manifest["metadata"]["name"] == "batchnorm-mlp"
     assert predictor["model"]["modelFormat"]["name"] == "triton"
+    version = Engine(model).version
+    assert manifest["metadata"]["labels"] == {"model-version": version}
+    assert predictor["model"]["storageUri"] == f"s3://models/mnist-batchnorm/{version}"
 
 
 def test_the_packages_of_the_dockerfile_suffice_for_the_server(model: Path, tmp_path: Path) -> None:
@@ -72,5 +84,8 @@ def test_the_packages_of_the_dockerfile_suffice_for_the_server(model: Path, tmp_
     python = tmp_path / "environment" / "bin" / "python"
     install = ["uv", "pip", "install", "--quiet", "--python", str(python)]
     subprocess.run([*install, "--constraint", str(versions), *packages[1].split()], check=True)
-    check = "import serve.workers, sys; serve.workers.load_engine(sys.argv[1])"
+    check = (
+        "import sys; from serve.model import read_sources; from serve.workers import load_engines;"
+        "load_engines(read_sources(sys.argv[1:]))"
+    )
     subprocess.run([python, "-c", check, str(model)], cwd=ROOT, check=True)

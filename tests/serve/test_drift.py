@@ -11,6 +11,10 @@ from pipeline.data.load import Dataset
 from serve.batching import Batcher
 from serve.drift import WINDOW, DriftWindow, Statistics, drift_score
 from serve.engine import Engine
+from serve.metrics import Metrics
+from tests.serve.process import infer
+
+MODEL = '{model="batchnorm_mlp"}'  # the label of its metrics
 
 
 def window(mean: float = 0.0, std: float = 1.0) -> DriftWindow:
@@ -53,13 +57,14 @@ def test_constant_units_have_a_finite_score() -> None:
 def exposition(model: Path, images: np.ndarray) -> str:
     """The metrics after two requests for the images."""
 
-    async def infer() -> str:
-        batcher = Batcher(Engine(model))
+    async def infer_twice() -> str:
+        metrics = Metrics()
+        batcher = Batcher(Engine(model), metrics)
         for _ in range(2):
-            await batcher.infer(images, 0.0)
-        return batcher.metrics.exposition().decode()
+            await infer(batcher, images)
+        return metrics.exposition().decode()
 
-    return asyncio.run(infer())
+    return asyncio.run(infer_twice())
 
 
 def test_the_engine_returns_the_tensor_that_the_model_names(
@@ -67,14 +72,15 @@ def test_the_engine_returns_the_tensor_that_the_model_names(
 ) -> None:
     engine = Engine(model)
     assert engine.statistics
-    assert engine.infer(small_dataset.test_images[:5])[engine.statistics.tensor].shape == (5, 128)
+    outputs = engine.infer({"images": small_dataset.test_images[:5]})
+    assert outputs[engine.statistics.tensor].shape == (5, 128)
 
 
 def test_images_as_in_training_have_a_low_drift_score(
     model: Path, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     scores = [
-        float(exposition(model, images).split("\ninference_drift_score ")[1].split()[0])
+        float(exposition(model, images).split(f"\ninference_drift_score{MODEL} ")[1].split()[0])
         for images in (
             small_dataset.train_images[:WINDOW],
             255 - small_dataset.train_images[:WINDOW],
@@ -94,6 +100,6 @@ def test_a_model_without_training_statistics_is_served_without_drift(
     onnx.helper.set_model_props(plain, metadata)
     onnx.save(plain, model)
     text = exposition(model, small_dataset.test_images[:WINDOW])
-    assert "\ninference_batch_images_sum 512.0\n" in text
-    assert "\ninference_drift_score NaN\n" in text
+    assert f"\ninference_batch_rows_sum{MODEL} 512.0\n" in text
+    assert f"\ninference_drift_score{MODEL} NaN\n" in text
     assert caplog.text.count("drift is not") == 1

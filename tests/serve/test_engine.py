@@ -14,7 +14,7 @@ from tests.serve.bad_models import BAD
 
 
 def test_the_engine_returns_logits_and_probabilities(model: Path, small_dataset: Dataset) -> None:
-    tensors = Engine(model).infer(small_dataset.test_images[:5])
+    tensors = Engine(model).infer({"images": small_dataset.test_images[:5]})
     assert tensors["logits"].shape == tensors["probabilities"].shape == (5, 10)
     assert np.allclose(tensors["probabilities"].sum(axis=1), 1, atol=1e-6)
 
@@ -36,11 +36,29 @@ def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
         Engine(tmp_path / "model.onnx")
 
 
-def test_a_model_with_another_input_is_refused(model: Path) -> None:
-    other = onnx.load(model)
-    other.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+@pytest.mark.parametrize("kind", ["FLOAT16", "FLOAT", "DOUBLE", "UINT16", "INT64"])
+def test_a_model_with_another_input_has_the_same_logits(model: Path, kind: str) -> None:
+    other, expected = onnx.load(model), Engine(model)
+    other.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DataType.Value(kind)
     onnx.save(other, model)
-    with pytest.raises(ValueError, match=r"images uint8 \[-1, 28, 28\]"):
+    engine = Engine(model)
+    images = np.full((2, 28, 28), 7, engine.inputs[0].datatype.dtype)
+    logits = expected.infer({"images": images.astype(np.uint8)})["logits"]
+    assert np.array_equal(engine.infer({"images": images})["logits"], logits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("STRING", r"images is a tensor\(string\), this server carries BOOL, UINT8"),
+        ("INT8", "no valid self-test: OverflowError"),  # of grey levels up to 255
+    ],
+)
+def test_a_model_whose_input_it_cannot_fill_is_refused(model: Path, kind: str, reason: str) -> None:
+    other = onnx.load(model)
+    other.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DataType.Value(kind)
+    onnx.save(other, model)
+    with pytest.raises(ValueError, match=reason):
         Engine(model)
 
 
@@ -61,7 +79,7 @@ def test_serving_imports_neither_torch_nor_mlflow(model: Path) -> None:
         "import sys; from pathlib import Path; import serve.__main__;"
         "from serve.app import App; from serve.engine import Engine;"
         "from serve.access import Access; import queue;"
-        "App(Engine(Path(sys.argv[1])), None, Access(), queue.SimpleQueue());"
+        "App([Engine(Path(sys.argv[1]))], [], Access(), queue.SimpleQueue());"
         "sys.exit(str({'torch', 'mlflow', 'pipeline', 'models'} & set(sys.modules) or 0))"
     )
     done = subprocess.run([sys.executable, "-c", code, model], cwd=ROOT, capture_output=True)

@@ -55,6 +55,9 @@ PARAMETERS = st.fixed_dictionaries(
         "binary_data_size": SIZES | ANYTHING,
         "binary_data": st.booleans() | ANYTHING,
         "binary_data_output": st.booleans() | ANYTHING,
+        "classification": SIZES | ANYTHING,
+        "drift": st.booleans() | ANYTHING,
+        "shared_memory_region": st.text(max_size=8) | ANYTHING,
     },
 )
 TENSORS = st.fixed_dictionaries(
@@ -135,7 +138,9 @@ def test_ten_thousand_bodies_cause_no_failure_no_hang_and_no_growth(
 
 
 def test_the_server_conforms_to_its_openapi_document(address: str, tmp_path: Path) -> None:
-    (tmp_path / "schemathesis.toml").write_text('[parameters]\nname = "batchnorm_mlp"\n')
+    (version,) = httpx.get(f"http://{address}/v2/models/batchnorm_mlp").json()["versions"]
+    parameters = f'[parameters]\nname = "batchnorm_mlp"\nversion = "{version}"\n'
+    (tmp_path / "schemathesis.toml").write_text(parameters)
     checks = (
         "not_a_server_error,status_code_conformance,content_type_conformance,"
         "response_headers_conformance,response_schema_conformance"
@@ -149,4 +154,5 @@ def test_the_server_conforms_to_its_openapi_document(address: str, tmp_path: Pat
         stderr=subprocess.STDOUT,
     )
     assert done.returncode == 0, done.stdout
-    assert "10 passed" in done.stdout
+    assert "13 passed" in done.stdout
+    assert "Missing test data" not in done.stdout

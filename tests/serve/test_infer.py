@@ -9,6 +9,7 @@ import pytest
 from serve import infer
 from serve.batching import Batcher
 from serve.engine import Engine
+from serve.models import Models
 from serve.reader import MAX_BODY_BYTES, Headers, Message, Reader
 
 BODY = json.dumps(
@@ -17,7 +18,7 @@ BODY = json.dumps(
 
 
 def infer_pieces(
-    batcher: Batcher,
+    models: Models,
     pieces: Iterable[bytes | None],
     headers: Headers | None = None,
     timeout_s: float = 10,
@@ -41,7 +42,7 @@ def infer_pieces(
     async def respond() -> None:
         reader = Reader(timeout_s)
         scope = {"headers": headers or []}
-        answering = asyncio.create_task(infer.respond(batcher, reader, path, scope, receive, send))
+        answering = asyncio.create_task(infer.respond(models, reader, path, scope, receive, send))
         while not answering.done():
             await asyncio.sleep(0.01)
             reader.cancel_slow()
@@ -51,53 +52,57 @@ def infer_pieces(
 
 
 @pytest.fixture
-def batcher(model: Path) -> Batcher:
-    return Batcher(Engine(model))
+def models(model: Path) -> Models:
+    return Models([Engine(model)])
 
 
-def test_a_body_in_pieces_is_one_body(batcher: Batcher) -> None:
-    status, _, response = infer_pieces(batcher, [BODY[:100], BODY[100:], b""])
+def test_a_body_in_pieces_is_one_body(models: Models) -> None:
+    status, _, response = infer_pieces(models, [BODY[:100], BODY[100:], b""])
     assert status == 200
-    assert response["model_version"] == batcher.engine.version
+    assert response["model_version"] == models.engines()[0].version
 
 
 @pytest.mark.parametrize("pieces", [1, 5])
-def test_a_body_over_the_limit_is_413(batcher: Batcher, pieces: int) -> None:
+def test_a_body_over_the_limit_is_413(models: Models, pieces: int) -> None:
     piece = b" " * (MAX_BODY_BYTES // pieces + 1)
-    status, _, response = infer_pieces(batcher, [piece] * pieces + [b""])
+    status, _, response = infer_pieces(models, [piece] * pieces + [b""])
     assert status == 413
     assert "4194304 bytes" in response["error"]
 
 
 @pytest.mark.parametrize("pieces", [[None], [BODY[:100], None]])
-def test_a_body_that_does_not_arrive_is_408(batcher: Batcher, pieces: list[bytes | None]) -> None:
-    assert infer_pieces(batcher, pieces, timeout_s=0.05)[0] == 408
+def test_a_body_that_does_not_arrive_is_408(models: Models, pieces: list[bytes | None]) -> None:
+    assert infer_pieces(models, pieces, timeout_s=0.05)[0] == 408
 
 
-def test_overload_is_503_with_a_time_to_retry_after(model: Path) -> None:
-    status, headers, _ = infer_pieces(Batcher(Engine(model), max_waiting=0), [BODY])
+def test_overload_is_503_with_a_time_to_retry_after(models: Models) -> None:
+    models.batchers[0] = Batcher(models.engines()[0], models.metrics, max_waiting=0)
+    status, headers, _ = infer_pieces(models, [BODY])
     assert (status, headers[b"retry-after"]) == (503, b"1")
 
 
 def test_an_internal_failure_is_500_without_a_traceback(
-    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+    models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batcher.engine, "infer", lambda _images: 1 / 0)
-    status, _, response = infer_pieces(batcher, [BODY])
+    monkeypatch.setattr(models.engines()[0], "infer", lambda _inputs: 1 / 0)
+    status, _, response = infer_pieces(models, [BODY])
     assert (status, response) == (500, {"error": "internal error, see the log"})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "expected", "reason"),
     [
-        (b"inference-header-content-length", b"many"),
-        (b"inference-header-content-length", b"-1"),
-        (b"inference-header-content-length", b"9" * 30),
-        (b"inference-header-content-length", b"%d" % (len(BODY) + 1)),
-        (b"content-encoding", b"gzip"),
+        (b"inference-header-content-length", b"many", 400, "must be 1 to 18 digits"),
+        (b"inference-header-content-length", b"-1", 400, "must be 1 to 18 digits"),
+        (b"inference-header-content-length", b"9" * 30, 400, "must be 1 to 18 digits"),
+        (b"inference-header-content-length", b"%d" % (len(BODY) + 1), 400, "but the body"),
+        (b"content-encoding", b"gzip", 400, "the body is not gzip"),  # as it says that it is
+        (b"content-encoding", b"br", 415, "must be gzip, deflate or identity"),
     ],
 )
-def test_an_invalid_or_unsupported_header_is_400(
-    batcher: Batcher, name: bytes, value: bytes
+def test_an_invalid_header_is_400_and_an_unsupported_encoding_415(
+    models: Models, name: bytes, value: bytes, expected: int, reason: str
 ) -> None:
-    assert infer_pieces(batcher, [BODY], [(name, value)])[0] == 400
+    status, _, response = infer_pieces(models, [BODY], [(name, value)])
+    assert status == expected
+    assert reason in response["error"]

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import pytest
 
-from serve.batching import Batcher
 from serve.engine import Engine
+from serve.models import Models
 from serve.reload import Reloader
 from tests.serve.bad_models import BAD
 from tests.serve.process import INFER, MODEL, Record, raw_request, serving, wait_until
@@ -132,11 +132,12 @@ def test_whatever_a_load_raises_the_next_one_works(
         return found
 
     async def reload_twice() -> None:
-        batcher, requests = Batcher(Engine(model)), queue.SimpleQueue()
+        models, requests = Models([Engine(model)]), queue.SimpleQueue()
+        (batcher,) = models.batchers
         old = batcher.engine.version
-        Reloader(next_load, batcher, requests).start()
+        Reloader([next_load], models, requests).start()
         requests.put(signal.SIGHUP)
-        await until(lambda: "kept version" in caplog.text)
+        await until(lambda: f"batchnorm_mlp: reload failed, kept version {old}" in caplog.text)
         assert batcher.engine.version == old
         requests.put(signal.SIGHUP)
         await until(lambda: batcher.engine.version != old)

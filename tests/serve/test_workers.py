@@ -38,8 +38,8 @@ def test_workers_share_their_metrics(model: Path) -> None:
         text = httpx.get(f"{address}/metrics").text
         process.terminate()
         assert process.wait(10) == 0
-    assert 'inference_latency_seconds_count{status="200"} 20.0' in text
-    assert "inference_batch_images_sum 60.0" in text
+    assert 'inference_latency_seconds_count{model="batchnorm_mlp",status="200"} 20.0' in text
+    assert 'inference_batch_rows_sum{model="batchnorm_mlp"} 60.0' in text
 
 
 @pytest.mark.drill

@@ -1,0 +1,66 @@
+"""What the server tells clients of itself and of its models.
+
+Source: Triton's model configuration,
+https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
+"""
+
+from typing import Any
+
+from serve.engine import Engine
+from serve.messages import MAX_ROWS
+from serve.tensors import Tensor
+
+VERSION = "0.2.0"
+NAME = "python -m serve"
+PLATFORM = "onnxruntime_onnx"
+# Triton's extensions of the protocol that work here.
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
+
+
+def server_metadata() -> dict[str, Any]:
+    """Return the response of GET /v2."""
+    return {"name": NAME, "version": VERSION, "extensions": EXTENSIONS}
+
+
+def model_metadata(engine: Engine) -> dict[str, Any]:
+    """Return the response of GET /v2/models/{name}; its parameters are the file's short metadata,
+    such as the test accuracy and the digest of the weights."""
+    return {
+        "name": engine.name,
+        "versions": [engine.version],
+        "platform": PLATFORM,
+        "inputs": [tensor.describe() for tensor in engine.inputs],
+        "outputs": [tensor.describe() for tensor in engine.outputs],
+        "parameters": {k: v for k, v in engine.metadata.items() if len(v) <= 100},
+    }
+
+
+def model_config(engine: Engine) -> dict[str, Any]:
+    """Return the response of GET /v2/models/{name}/config, in which shapes have no batch axis."""
+    first = 1 if engine.batches else 0
+
+    def describe(tensor: Tensor) -> dict[str, Any]:
+        datatype = f"TYPE_{tensor.datatype.name}"
+        return {"name": tensor.name, "data_type": datatype, "dims": [*tensor.shape[first:]]}
+
+    return {
+        "name": engine.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "max_batch_size": MAX_ROWS if engine.batches else 0,
+        "input": [describe(tensor) for tensor in engine.inputs],
+        "output": [describe(tensor) for tensor in engine.outputs],
+    } | ({"dynamic_batching": {}} if engine.batches else {})
+
+
+def index(engines: list[Engine]) -> list[dict[str, str]]:
+    """Return the response of POST /v2/repository/index."""
+    return [
+        {
+            "name": engine.name,
+            "version": engine.version,
+            "state": "READY" if engine.is_ready() else "UNAVAILABLE",
+            "reason": "",
+        }
+        for engine in engines
+    ]

@@ -1,0 +1,70 @@
+"""How bodies are encoded: which part is JSON, and whether gzip or deflate compresses them."""
+
+import re
+import zlib
+
+from serve.reader import MAX_BODY_BYTES, Headers, HTTPError
+
+# By the name of an encoding, zlib's number for its format.
+WINDOW_BITS = {b"gzip": 31, b"deflate": 15, b"identity": 0}
+COMPRESSED_FROM = 1024  # bytes of a response; a smaller one would gain nothing
+
+
+def read_encoding(headers: Headers) -> tuple[int | None, bytes, bytes]:
+    """Return what the headers say of a body, and of the response's.
+
+    Returns:
+        The length in bytes of the JSON before raw tensors, or None if all is JSON; how the body is
+        compressed; and how the response may be. `identity` is not compressed at all.
+
+    Raises:
+        HTTPError: the length is not a number (400), or the body is compressed otherwise than by
+            gzip or deflate (415).
+    """
+    length, content, accepted = None, b"identity", b"identity"
+    for name, value in headers:
+        if name == b"inference-header-content-length":
+            digits = value.strip()
+            if not digits.isdigit() or len(digits) > 18:
+                raise HTTPError(400, "Inference-Header-Content-Length must be 1 to 18 digits")
+            length = int(digits)
+        elif name == b"content-encoding":
+            content = value.strip().lower()
+            if content not in WINDOW_BITS:
+                raise HTTPError(415, "Content-Encoding must be gzip, deflate or identity")
+        elif name == b"accept-encoding":
+            accepted = _choose(value)
+    return length, content, accepted
+
+
+def _choose(accepted: bytes) -> bytes:
+    """Return the first that we can make of those that a client accepts."""
+    for part in accepted.lower().split(b","):
+        encoding, _, quality = part.replace(b" ", b"").partition(b";q=")
+        if encoding in WINDOW_BITS and not re.fullmatch(rb"0(\.0*)?", quality):
+            return encoding
+    return b"identity"
+
+
+def decompress(body: bytes, encoding: bytes) -> bytes:
+    """Return the body as it was before compression.
+
+    Raises:
+        HTTPError: it is larger than `MAX_BODY_BYTES` (413), or not so compressed (400).
+    """
+    decompressor = zlib.decompressobj(WINDOW_BITS[encoding])
+    try:
+        content = decompressor.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise HTTPError(400, f"the body is not {encoding.decode()}: {error}") from error
+    if len(content) > MAX_BODY_BYTES:
+        raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes decompressed: send less")
+    if not decompressor.eof or decompressor.unused_data:
+        raise HTTPError(400, f"the body is not one complete {encoding.decode()} stream")
+    return content
+
+
+def compress(content: bytes, encoding: bytes) -> bytes:
+    """Return the content compressed, fast rather than small."""
+    compressor = zlib.compressobj(1, zlib.DEFLATED, WINDOW_BITS[encoding])
+    return compressor.compress(content) + compressor.flush()

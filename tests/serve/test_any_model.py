@@ -1,0 +1,239 @@
+"""Models of other inputs, datatypes and shapes than ours, served as ONNX Runtime runs them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import parser
+
+from serve.engine import Arrays, Engine
+from serve.tensors import DATATYPES
+from tests.serve.process import serving
+
+HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
+MODELS = {
+    "two_inputs": """two_inputs
+        (float[N, 3] a, float[N, 3] b) => (float[N, 3] sum, float[N, 1] dot) {
+        sum = Add (a, b)
+        product = Mul (a, b)
+        axes = Constant <value_ints = [1]> ()
+        dot = ReduceSum (product, axes)
+    }""",
+    "no_batch": """no_batch (float[2, 3] x) => (float[3, 2] y) { y = Transpose (x) }""",
+    "any_length": """any_length (int64[N, L] tokens) => (float[N, L] y) {
+        y = Cast <to = 1> (tokens)
+    }""",
+    "half": """half (float16[N, 4] x) => (float16[N, 4] y) { y = Add (x, x) }""",
+    "scalar": """scalar (double x) => (double y) { y = Add (x, x) }""",
+    "mask": """mask (bool[N, 2] mask, int32[N, 2] x, int32[N, 2] y) => (int32[N, 2] z) {
+        z = Where (mask, x, y)
+    }""",
+}
+INPUTS: dict[str, Arrays] = {
+    "two_inputs": {
+        "a": np.array([[1, 2, 3], [0.5, -1, 1e-7]], np.float32),
+        "b": np.array([[3, 2, 1], [7, 8, 9]], np.float32),
+    },
+    "no_batch": {"x": np.arange(6, dtype=np.float32).reshape(2, 3)},
+    "any_length": {"tokens": np.array([[1, 2, 3, 4]], np.int64)},
+    "half": {"x": np.array([[0.1, 1, 2, 30000]], np.float16)},
+    "scalar": {"x": np.array(0.1)},
+    "mask": {
+        "mask": np.array([[True, False]]),
+        "x": np.array([[1, 2]], np.int32),
+        "y": np.array([[-3, 2**31 - 1]], np.int32),
+    },
+}
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a model in ONNX's textual format as a file."""
+    model = parser.parse_model(f"{HEADER} {text}")
+    path = folder / f"{model.graph.name}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def request(inputs: Arrays, binary: bool = False) -> tuple[bytes, dict[str, str]]:
+    """A request as JSON, or with the inputs and outputs as raw bytes; and its headers."""
+    names = {np.dtype(d.dtype): d.name for d in DATATYPES.values()}
+    raw, tensors = b"", []
+    for name, array in inputs.items():
+        tensor = {"name": name, "datatype": names[array.dtype], "shape": array.shape}
+        if binary:
+            tensor["parameters"] = {"binary_data_size": array.nbytes}
+            raw += array.tobytes()
+        else:
+            tensor["data"] = array.tolist() if array.ndim else [array.tolist()]
+        tensors.append(tensor)
+    head = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": binary}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))} if binary else {}
+    return head + raw, headers
+
+
+def outputs(response: httpx.Response) -> Arrays:
+    """The outputs of a response."""
+    assert response.status_code == 200, response.text
+    length = response.headers.get("inference-header-content-length")
+    raw = response.content[int(length) :] if length else b""
+    dtypes = {d.name: d.dtype for d in DATATYPES.values()}
+    found = {}
+    for output in json.loads(response.content[: int(length)] if length else response.content)[
+        "outputs"
+    ]:
+        dtype = dtypes[output["datatype"]]
+        if length:
+            size = output["parameters"]["binary_data_size"]
+            values, raw = np.frombuffer(raw[:size], dtype), raw[size:]
+        else:
+            values = np.array(output["data"], dtype)
+        found[output["name"]] = values.reshape(output["shape"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A client of one server with all the models."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = [write(folder, text) for text in MODELS.values()]
+    options = [option for path in paths[1:] for option in ("--model", str(path))]
+    with serving(paths[0], *options) as (_, address), httpx.Client(base_url=address) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_outputs_are_those_of_onnx_runtime(
+    client: httpx.Client, tmp_path: Path, name: str, binary: bool
+) -> None:
+    body, headers = request(INPUTS[name], binary)
+    response = client.post(f"/v2/models/{name}/infer", content=body, headers=headers)
+    session = ort.InferenceSession(write(tmp_path, MODELS[name]))
+    names = [node.name for node in session.get_outputs()]
+    expected = dict(zip(names, session.run(None, INPUTS[name]), strict=True))
+    found = outputs(response)
+    assert list(found) == names
+    for output in names:
+        assert found[output].dtype == expected[output].dtype
+        assert np.array_equal(found[output], expected[output])
+
+
+def test_all_models_are_listed_ready_and_described(client: httpx.Client) -> None:
+    index = client.post("/v2/repository/index").json()
+    assert [(model["name"], model["state"]) for model in index] == [(m, "READY") for m in MODELS]
+    metadata = client.get("/v2/models/two_inputs").json()
+    assert metadata["inputs"] == [
+        {"name": "a", "datatype": "FP32", "shape": [-1, 3]},
+        {"name": "b", "datatype": "FP32", "shape": [-1, 3]},
+    ]
+    config = client.get("/v2/models/no_batch/config").json()
+    assert config["max_batch_size"] == 0
+    assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [2, 3]}]
+    assert client.get("/v2/models/mask/config").json()["max_batch_size"] == 1024
+    metrics = client.get("/metrics").text
+    for name in MODELS:
+        assert client.get(f"/v2/models/{name}/ready").json() == {"name": name, "ready": True}
+        assert f'inference_batch_rows_count{{model="{name}"}}' in metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("two_inputs", {"b": None}, "must be ['a', 'b'], each once, got 1"),
+        ("two_inputs", {"b": np.zeros((1, 3), np.float32)}, "same 1 to 1024 rows"),
+        ("two_inputs", {"b": np.zeros((2, 3), np.int64)}, "b must have datatype FP32, got 'INT64'"),
+        ("two_inputs", {"c": np.zeros((2, 3), np.float32)}, "Invalid value 'c'"),
+        ("no_batch", {"x": np.zeros((1, 3), np.float32)}, "x must have shape [2, 3]"),
+        ("any_length", {"tokens": np.zeros(4, np.int64)}, "must have shape [-1, -1]"),
+        ("mask", {"mask": np.zeros((1, 2), np.uint8)}, "Expected `bool`, got `int`"),
+    ],
+)
+def test_other_inputs_are_refused_with_the_reason(
+    client: httpx.Client, name: str, changed: dict[str, np.ndarray | None], message: str
+) -> None:
+    inputs = {**INPUTS[name], **changed}
+    body, _ = request({key: array for key, array in inputs.items() if array is not None})
+    response = client.post(f"/v2/models/{name}/infer", content=body)
+    assert response.status_code == 400
+    assert message in response.json()["error"]
+
+
+@pytest.mark.parametrize("value", [2**63, -1, 0.5, True, "1", None])
+def test_a_number_that_does_not_fit_is_refused(tmp_path: Path, value: Any) -> None:
+    text = "unsigned (uint32[N, 1] x) => (uint32[N, 1] y) { y = Identity (x) }"
+    engine = Engine(write(tmp_path, text))
+    tensor = {"name": "x", "datatype": "UINT32", "shape": [1, 1], "data": [value]}
+    with pytest.raises(ValueError, match=r"x must hold UINT32|Expected `int"):
+        engine.decoder.decode(json.dumps({"inputs": [tensor]}).encode())
+
+
+def test_a_bool_of_raw_bytes_is_0_or_1(client: httpx.Client) -> None:
+    body, headers = request(INPUTS["mask"], binary=True)
+    at = int(headers["Inference-Header-Content-Length"])
+    body = body[:at] + b"\2" + body[at + 1 :]
+    response = client.post("/v2/models/mask/infer", content=body, headers=headers)
+    assert (response.status_code, response.json()["error"]) == (
+        400,
+        "mask must hold bytes of 0 or 1",
+    )
+
+
+def test_a_model_of_text_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "text (string[N] x) => (string[N] y) { y = Identity (x) }")
+    with pytest.raises(ValueError, match=r"x is a tensor.string., this server carries BOOL, UINT8"):
+        Engine(path)
+
+
+def test_two_models_of_one_name_need_names_of_their_own(tmp_path: Path) -> None:
+    path = write(tmp_path, MODELS["half"])
+    with serving(f"one={path}", "--model", f"two={path}") as (_, address):
+        index = httpx.post(f"{address}/v2/repository/index").json()
+    assert [model["name"] for model in index] == ["one", "two"]
+
+
+def test_inputs_whose_first_axes_differ_have_no_batch(tmp_path: Path) -> None:
+    text = "product (float[M, K] a, float[K, N] b) => (float[M, N] y) { y = MatMul (a, b) }"
+    inputs = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 4), np.float32)}
+    engine = Engine(write(tmp_path, text))
+    assert not engine.batches
+    found = engine.decoder.decode(request(inputs)[0])
+    assert np.array_equal(engine.infer(found.inputs)["y"], np.full((2, 4), 3))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b"])
+def test_a_name_that_no_path_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    model = parser.parse_model(f"{HEADER} {MODELS['half']}")
+    model.graph.name = name
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="use --model NAME=PATH"):
+        Engine(tmp_path / "model.onnx")
+    assert Engine(tmp_path / "model.onnx", "half").name == "half"
+
+
+@pytest.mark.parametrize(
+    ("datatype", "number"), [("float16", 1e5), ("float", 1e39), ("float", -1e39)]
+)
+def test_a_number_that_would_become_infinite_is_refused(
+    tmp_path: Path, datatype: str, number: float
+) -> None:
+    text = f"numbers ({datatype}[N] x) => ({datatype}[N] y) {{ y = Identity (x) }}"
+    engine = Engine(write(tmp_path, text))
+    name = engine.inputs[0].datatype.name
+    tensor = {"name": "x", "datatype": name, "shape": [1], "data": [number]}
+    with pytest.raises(ValueError, match=f"x must hold {name}: a number is too large"):
+        engine.decoder.decode(json.dumps({"inputs": [tensor]}).encode())
+
+
+def test_shapes_that_no_array_has_are_refused(tmp_path: Path) -> None:
+    text = "open (float[N, H, W] x) => (float[N, H, W] y) { y = Identity (x) }"
+    decoder = Engine(write(tmp_path, text)).decoder
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 0, 2**70], "data": []}
+    with pytest.raises(ValueError, match="cannot have shape"):
+        decoder.decode(json.dumps({"inputs": [tensor]}).encode())
+    with pytest.raises(ValueError, match="does not tell the shape of x"):
+        decoder.decode(b"1234", 0)
