@@ -1,8 +1,8 @@
 """Benchmarks the server against its peers and its limits: `python -m bench.serving`.
 
 Each server runs on one core and wrk on another. MLServer and KServe's SDK have environments of
-their own in .bench/. The limits are uvicorn with a constant response ("floor") and ONNX Runtime
-alone ("bare").
+their own in .bench/, and Triton, which runs ONNX Runtime by its Python backend, in .triton/. The
+limits are uvicorn with a constant response ("floor") and ONNX Runtime alone ("bare").
 """
 
 import argparse
@@ -31,6 +31,7 @@ from pipeline.core import files
 from pipeline.core.files import ROOT
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
+from serve.deploy import triton
 
 FOLDER = ROOT / ".bench"
 PEERS = ROOT / "bench" / "peers"
@@ -122,6 +123,17 @@ def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
     shutil.copy(PEERS / "mlserver_runtime.py", settings)
     mlserver = environment("mlserver").parent / "mlserver"
     python, ready = sys.executable, "/v2/health/ready"
+    triton.install()
+    repository = FOLDER / "repository"
+    subprocess.run([python, "-m", "serve.deploy", repository, "--model", model], check=True)
+    triton_serve: list[str | Path] = [
+        python,
+        "-m",
+        "serve.deploy.triton",
+        repository,
+        "--http-port",
+        "PORT",
+    ]
     mlflow_serve = [python, "-m", "mlflow", "models", "serve", "--model-uri", str(mlflow_model)]
     return {
         "floor": ([python, PEERS / "floor.py", "PORT"], "/"),
@@ -129,6 +141,7 @@ def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
         "mlflow": ([*mlflow_serve, "--env-manager", "local", "--port", "PORT"], "/ping"),
         "mlserver": ([mlserver, "start", settings], ready),
         "kserve": ([environment("kserve"), PEERS / "kserve_server.py", "PORT", model], ready),
+        "triton": (triton_serve, ready),
     }
 
 
@@ -201,6 +214,8 @@ def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[st
         "ours, JSON": ("ours", INFER, json_load(one), 16),
         "floor, binary": ("floor", "/", binary_load(one), 16),
         "ours, binary": ("ours", INFER, binary_load(one), 16),
+        "Triton 2.51, Python backend, JSON": ("triton", INFER, json_load(one), 16),
+        "Triton 2.51, Python backend, binary": ("triton", INFER, binary_load(one), 16),
         "MLServer": ("mlserver", INFER, json_load(one), 16),
         "KServe SDK": ("kserve", INFER, json_load(one), 16),
         "mlflow models serve": ("mlflow", "/invocations", mlflow_load(one), 16),
@@ -256,7 +271,9 @@ def main() -> None:
             latencies = f"{median(name, 'p50'):.2f} ms | {median(name, 'p99'):.2f} ms"
             rate = f"{median(name, 'rate'):,.0f}"
             print(f"| {name} | {rate} | {ratio(name, floor):.2f} | {latencies} |")
-    print(f"\nours, JSON: {ratio('ours, JSON', 'MLServer'):.1f} times the rate of MLServer\n")
+    for name in ("MLServer", "Triton 2.51, Python backend, JSON"):
+        print(f"\nours, JSON: {ratio('ours, JSON', name):.1f} times the rate of {name}")
+    print()
     print(
         "| images/s, binary, 4 connections | ours | ONNX Runtime alone | HTTP alone | "
         "ours / ONNX Runtime | ours / both in sequence |"

@@ -25,15 +25,13 @@ def running_server(model: Path) -> Iterator[httpx.Client]:
     Raises:
         ConnectionError: it stopped, was not ready within 60 seconds, or failed a request.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "serve", "--model", str(model), "--port", str(port)]
     server = subprocess.Popen(command, cwd=files.ROOT)
     try:
         address = f"http://127.0.0.1:{port}"
         with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
-            _wait_until_ready(client, server, timeout_s=60)
+            wait_until_ready(client, server, timeout_s=60)
             yield client
     except httpx.HTTPError as error:
         raise ConnectionError(f"the server failed a request: {error}") from error
@@ -42,7 +40,19 @@ def running_server(model: Path) -> Iterator[httpx.Client]:
         server.wait()
 
 
-def _wait_until_ready(client: httpx.Client, server: subprocess.Popen, timeout_s: float) -> None:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(client: httpx.Client, server: subprocess.Popen, timeout_s: float) -> None:
+    """Wait for a server's readiness route.
+
+    Raises:
+        ConnectionError: the server stopped, or was not ready in time.
+    """
     end = time.monotonic() + timeout_s
     while time.monotonic() < end and server.poll() is None:
         try:
