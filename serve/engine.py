@@ -26,7 +26,6 @@ class Engine:
     """A loaded model file.
 
     name: the given name, or else the graph's.
-    content: the file's bytes.
     version: the first 12 digits of the file's SHA-256, which identify the model in each response.
     inputs, outputs: its tensors, as the file declares them. output_names: those of the outputs.
     batches: whether the first axis of every tensor is a batch of rows that do not depend on each
@@ -48,17 +47,17 @@ class Engine:
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
-        self.content = path.read_bytes()  # once: what is hashed is what runs
-        self.version = hashlib.sha256(self.content).hexdigest()[:12]
+        content = path.read_bytes()  # once: what is hashed is what runs
+        self.version = hashlib.sha256(content).hexdigest()[:12]
         try:
-            self._load(name, threads)
+            self._load(content, name, threads)
             self._try()
             self.self_test()
         except Exception as error:  # protobuf, ONNX Runtime and NumPy raise many types
             raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
 
-    def _load(self, name: str | None, threads: int) -> None:
-        model = onnx.load_from_string(self.content)
+    def _load(self, content: bytes, name: str | None, threads: int) -> None:
+        model = onnx.load_from_string(content)
         self.name: str = name or model.graph.name
         if not NAME.fullmatch(self.name):
             raise ValueError(f"its name {self.name!r} cannot be in a path: use --model NAME=PATH")

@@ -11,8 +11,7 @@ from string import Template
 
 from serve.descriptions import model_config
 from serve.engine import Engine
-from serve.model import EXPORTED, read_sources
-from serve.workers import load_engine
+from serve.model import EXPORTED, read_sources, resolve
 
 TEMPLATES = Path(__file__).parent
 
@@ -78,12 +77,13 @@ def main() -> None:
         if len(sources) > 1:
             names = ", ".join(source.where for source in sources)
             raise ValueError(f"several models have been exported, choose one with --model: {names}")
-        engine = load_engine(sources[0])
+        with resolve(sources[0].where) as path:
+            engine, content = Engine(path, sources[0].name), path.read_bytes()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     numbered = arguments.folder / engine.name / "1"
     numbered.mkdir(parents=True, exist_ok=True)
-    (numbered / "model.onnx").write_bytes(engine.content)
+    (numbered / "model.onnx").write_bytes(content)
     (numbered.parent / "config.pbtxt").write_text(triton_config(engine))
     for name, labels in engine.labels.items():
         (numbered.parent / f"{name}.labels").write_text("\n".join(labels) + "\n")

@@ -6,6 +6,7 @@ start. It needs Linux on x86-64 with glibc 2.35 and this Python's shared library
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
@@ -29,18 +30,23 @@ def install() -> Path:
     if not find_library(f"python{PYTHON}"):
         raise OSError(f"Triton needs libpython{PYTHON}.so: apt-get install libpython{PYTHON}")
     packages, done = FOLDER / f"lib/python{PYTHON}/site-packages", FOLDER / "installed"
-    if not done.exists():
-        python = FOLDER / "bin" / "python"
-        _call("uv", "venv", "--clear", "--python", sys.executable, FOLDER)
-        _call("uv", "pip", "install", "--python", python, *REQUIREMENTS)
-        server = packages / "pytriton" / "tritonserver"
-        stub = server / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
-        shutil.copy(stub, server / "backends" / "python")
-        backend = server / "backends" / "onnxruntime"
-        backend.mkdir()
-        shutil.copy(Path(__file__).with_name("triton_backend.py"), backend / "model.py")
-        done.touch()
+    with FOLDER.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the block ends
+        if not done.exists():
+            _install(packages)
+            done.touch()
     return packages
+
+
+def _install(packages: Path) -> None:
+    _call("uv", "venv", "--clear", "--python", sys.executable, FOLDER)
+    _call("uv", "pip", "install", "--python", FOLDER / "bin" / "python", *REQUIREMENTS)
+    server = packages / "pytriton" / "tritonserver"
+    stub = server / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
+    shutil.copy(stub, server / "backends" / "python")
+    backend = server / "backends" / "onnxruntime"
+    backend.mkdir()
+    shutil.copy(Path(__file__).with_name("triton_backend.py"), backend / "model.py")
 
 
 def _call(*command: str | Path) -> None:
