@@ -27,7 +27,8 @@ PARAMS = load_params().train
 PROVENANCE = Provenance.take(PARAMS, pinned_md5())
 HISTORY = [Epoch(1, 0.5, 0.4, 0.9), Epoch(2, 0.3, 0.2, 0.95)]
 TRAINER = """
-import json, os, sys
+import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own may come too late to end the process
 for row in json.loads(sys.argv[1]):
     print(json.dumps(row), flush=True)
 status = int(sys.argv[2])
