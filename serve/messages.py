@@ -76,10 +76,10 @@ class RequestOptions(Struct):
     parameters: RequestParameters | None = None
 
 
-class InferenceRequest(RequestOptions):
+class InferenceRequest(RequestOptions, kw_only=True):
     """An inference request."""
 
-    inputs: list[InputTensor] = []
+    inputs: list[InputTensor]
 
 
 class OutputTensorParameters(Struct):

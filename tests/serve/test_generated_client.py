@@ -58,6 +58,7 @@ def test_the_document_says_what_is_sent(server: httpx.Client) -> None:
             assert "422" not in route["responses"]
             assert "401" in route["responses"]
             assert route["security"] == [{"token": []}, {}], path
+    assert document["components"]["schemas"]["InferenceRequest"]["required"] == ["inputs"]
     infer = document["paths"]["/v2/models/{name}/infer"]["post"]
     assert set(infer["responses"]) > {"200", "400", "404", "408", "413", "415", "500", "503"}
     assert set(infer["responses"]["200"]["content"]) == {
