@@ -38,7 +38,7 @@ check: $(INSTALLED) ## Lint and type-check.
 	ruff format --check .
 	mypy
 
-serve: $(INSTALLED) ## Serve the exported network at http://127.0.0.1:8080.
+serve: $(INSTALLED) ## Serve the exported networks at http://127.0.0.1:8080.
 	python -m serve
 
 ui: $(INSTALLED) ## Show every run in MLflow.

@@ -9,8 +9,17 @@ from functools import lru_cache
 from serve.reader import Headers, HTTPError, Message
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
+PAGES = {
+    "/": "index.html",
+    "/style.css": "style.css",
+    "/page.js": "page.js",
+    "/drawing.js": "drawing.js",
+    "/pixels.js": "pixels.js",
+    "/docs": "docs.html",
+    "/docs.js": "docs.js",
+}
 # A browser sends no token for what it loads itself; these pages and the document hold no secret.
-OPEN_PATHS = {"/", "/style.css", "/page.js", "/docs", "/docs.js", "/openapi.json"}
+OPEN_PATHS = {*PAGES, "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
 TOKEN = re.compile(r"[!-~]+")
 SECURITY_HEADERS: Headers = [

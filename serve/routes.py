@@ -12,18 +12,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import StatelessLifespan
 
 from serve import descriptions
+from serve.access import PAGES
 from serve.batching import Batcher
 from serve.models import Models
 from serve.reader import HTTPError
 from serve.schema import INFERENCE, add_schemas, errors
 
 PAGE = Path(__file__).parent / "page"
-FILES = {
-    "/style.css": "style.css",
-    "/page.js": "page.js",
-    "/docs": "docs.html",
-    "/docs.js": "docs.js",
-}
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
 
 
@@ -128,11 +123,11 @@ def add_model_routes(rest: FastAPI, path: str, find: Callable[..., Batcher]) -> 
 
 
 def add_page(rest: FastAPI, models: Models) -> None:
-    """Add the page that draws a digit, and the document for people."""
+    """Add the page to draw a digit on, and the document for people."""
 
     @rest.get("/", include_in_schema=False)
     async def page() -> Response:
-        text = (PAGE / "index.html").read_text()
+        text = (PAGE / PAGES["/"]).read_text()
         names = " ".join(engine.name for engine in models.engines())
         return HTMLResponse(text.replace("{{ models }}", html.escape(names)))
 
@@ -141,8 +136,9 @@ def add_page(rest: FastAPI, models: Models) -> None:
         async def file() -> Response:
             return FileResponse(PAGE / name)
 
-    for path, name in FILES.items():
-        add_file(path, name)
+    for path, name in PAGES.items():
+        if path != "/":
+            add_file(path, name)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -1,8 +1,9 @@
-"""Checks that the deployed network gives PyTorch's answers: `python -m pipeline.certify`.
+"""Checks that each exported network gives PyTorch's answers: `python -m pipeline.certify`.
 
-Reads the weights, model.onnx and the test images; starts `python -m serve` on a free port; writes
-artifacts/certificate.json and its figure, and fails if an answer differs. With --triton, a real
-Triton serves the model instead, over HTTP and gRPC, and the comparison is in artifacts/triton.json.
+Reads the weights, the ONNX files and the test images; starts `python -m serve` on a free port;
+writes artifacts/certificate.json and its figure, and fails if an answer differs. With --triton, a
+real Triton serves the deployed network instead, over HTTP and gRPC, and the comparison is in
+artifacts/triton.json.
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """The certificate: every backend of the deployed network compared with PyTorch."""
 
-import json
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from models import NETWORKS
 from pipeline.certify.backends import (
     deployed_logits,
     float64_logits,
@@ -21,7 +21,7 @@ from pipeline.certify.rounding_bound import gap_bounds, linear_layers, margin_re
 from pipeline.certify.stress_images import stress_images
 from pipeline.core import files
 from pipeline.core.params import CertifyParams, load_params
-from pipeline.data.load import load_dataset
+from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.build import build, load_network
 from pipeline.export.fold import fold
 
@@ -108,33 +108,45 @@ def summary(certificate: dict[str, Any]) -> str:
     )
 
 
-def write_certificate() -> None:
-    """Write the certificate of the deployed network and its figure.
+def certify_exported(
+    key: str, data: Dataset, params: CertifyParams, built: Future[bytes]
+) -> dict[str, Any]:
+    """Return the certificate of a network's exported file, and print it in a sentence.
 
-    Raises:
-        ValueError: it does not pass.
+    built: the file that `export` makes of the weights, to be compared byte by byte.
     """
-    params = load_params()
-    key, model, data = params.export.network, params.export.model, load_dataset()
-    network = load_network(key)
-    files.require(model, "export")
-    with ProcessPoolExecutor(1, get_context("spawn")) as other_core:
-        built = other_core.submit(build, key)
-        certificate = certify(network, model, data.test_images, data.test_labels, params.certify)
-        rows, limit = certificate["backends"], params.certify.max_abs_difference
-        files.write_atomically(files.CERTIFICATE_FIGURE, draw_certificate(rows, limit))
-        certificate["same_bytes"] = built.result() == model.read_bytes()
+    model = files.require(files.model_path(key), "export")
+    certificate = certify(load_network(key), model, data.test_images, data.test_labels, params)
+    certificate["same_bytes"] = built.result() == model.read_bytes()
     certificate["passed"] &= certificate["same_bytes"]
     certificate["model.sha256"] = files.sha256(model)
     certificate["weights.sha256"] = files.sha256(files.weights_path(key))
-    files.write_atomically(
-        files.CERTIFICATE, json.dumps(certificate, indent=2, allow_nan=False).encode()
-    )
+    print(f"{NETWORKS[key].title}: {summary(certificate)}")
+    return certificate
+
+
+def write_certificate() -> None:
+    """Write the certificate of the deployed network, with those of the others in it, and its
+    figure.
+
+    Raises:
+        ValueError: one of them does not pass.
+    """
+    params, data = load_params(), load_dataset()
+    with ProcessPoolExecutor(1, get_context("spawn")) as other_core:
+        built = {key: other_core.submit(build, key) for key in NETWORKS}
+        found = {key: certify_exported(key, data, params.certify, built[key]) for key in NETWORKS}
+    failed = [NETWORKS[key].title for key, its in found.items() if not its["passed"]]
+    limit = params.certify.max_abs_difference
+    certificate = found.pop(params.export.network)
+    figure = draw_certificate(certificate["backends"], limit)
+    files.write_atomically(files.CERTIFICATE_FIGURE, figure)
     files.write_json(files.CERTIFICATE_FIGURES, figures(certificate))
-    print(f"{summary(certificate)}; see {files.CERTIFICATE.relative_to(files.ROOT)}")
-    if not certificate["passed"]:
+    files.write_json(files.CERTIFICATE, certificate | {"other_networks": found})
+    print(f"see {files.CERTIFICATE.relative_to(files.ROOT)}")
+    if failed:
         raise ValueError(
-            f"the deployed network does not answer as PyTorch does: no logit may differ by more "
+            f"{', '.join(failed)} does not answer as PyTorch does: no logit may differ by more "
             f"than certify.max_abs_difference = {limit}, no answer may be flipped, and the file "
             f"must be what export makes of the weights; see {files.CERTIFICATE}"
         )

@@ -19,14 +19,16 @@ Infer = Callable[[httpx.Client, str, np.ndarray], np.ndarray]
 
 
 @contextmanager
-def running_server(model: Path) -> Iterator[httpx.Client]:
+def running_server(*models: Path) -> Iterator[httpx.Client]:
     """Run `python -m serve` on a free port of 127.0.0.1, and yield a client of it.
 
     Raises:
         ConnectionError: it stopped, was not ready within 60 seconds, or failed a request.
     """
     port = free_port()
-    command = [sys.executable, "-m", "serve", "--model", str(model), "--port", str(port)]
+    command = [sys.executable, "-m", "serve", "--port", str(port)]
+    for model in models:
+        command += ["--model", str(model)]
     server = subprocess.Popen(command, cwd=files.ROOT)
     try:
         address = f"http://127.0.0.1:{port}"

@@ -41,7 +41,7 @@ class TrainParams(Section):
 
 
 class ExportParams(Section):
-    """Which network is deployed: exported, certified, promoted and served."""
+    """Which of the exported networks is deployed: promoted, and traced."""
 
     network: Annotated[str, AfterValidator(_known)]
 

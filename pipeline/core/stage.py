@@ -68,7 +68,9 @@ def read_inputs(stage: str) -> dict[str, str]:
     file, so that an edit that is undone is noticed, and each section of params.yaml."""
     params, described = _load_yaml("params.yaml"), _load_yaml("dvc.yaml")["stages"][stage]
     ignored = GitIgnoreSpec.from_lines((ROOT / ".dvcignore").read_text().splitlines())
-    inputs = {f"params.yaml: {section}": str(params[section]) for section in described["params"]}
+    inputs = {
+        f"params.yaml: {section}": str(params[section]) for section in described.get("params", [])
+    }
     for dependency in described["deps"]:
         path = ROOT / _resolve(dependency, params)
         for file in [path] if path.is_file() else path.rglob("*"):

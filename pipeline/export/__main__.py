@@ -1,10 +1,9 @@
-"""Exports the deployed network to ONNX: `python -m pipeline.export`.
+"""Exports every network to ONNX: `python -m pipeline.export`.
 
-Reads the weights, metrics and provenance of `train`; writes artifacts/<key>/model.onnx for the
-network that export.network in params.yaml names.
+Reads the weights, metrics and provenance of `train`; writes artifacts/<key>/model.onnx.
 """
 
 from pipeline.core.stage import main
 
 if __name__ == "__main__":
-    main("export", "pipeline.export.build:write_model", __doc__)
+    main("export", "pipeline.export.build:write_models", __doc__)

@@ -1,4 +1,4 @@
-"""Builds the deployed model file from what `train` wrote."""
+"""Builds a network's ONNX file from what `train` wrote."""
 
 import json
 
@@ -7,7 +7,6 @@ from torch import nn
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.export.graph import self_test, to_onnx
 
@@ -26,8 +25,8 @@ def load_network(key: str) -> nn.Module:
 def build(key: str) -> bytes:
     """Return the ONNX file of a trained network, the same bytes at each call.
 
-    Its metadata have the network's lineage, its test accuracy and what a server needs to test and
-    watch itself.
+    Its metadata have the network's lineage, its test accuracy, its title and color in figures, and
+    what a server needs to test and watch itself.
 
     Raises:
         FileNotFoundError: `train` has not run.
@@ -39,14 +38,16 @@ def build(key: str) -> bytes:
         "weights.sha256": files.sha256(files.weights_path(key)),
         **Provenance.read(files.PROVENANCE, "train").content_tags(),
         "test_accuracy": json.dumps(accuracy[key]),
+        "title": NETWORKS[key].title,
+        "color": NETWORKS[key].color,
         **self_test(network),
     }
     return to_onnx(network, key, metadata).SerializeToString(deterministic=True)
 
 
-def write_model() -> None:
-    """Write the ONNX file of the deployed network."""
-    params = load_params().export
-    content = build(params.network)
-    files.write_atomically(params.model, content)
-    print(f"wrote {params.model} ({len(content):,} bytes)")
+def write_models() -> None:
+    """Write the ONNX file of each network."""
+    for key in NETWORKS:
+        content = build(key)
+        files.write_atomically(files.model_path(key), content)
+        print(f"wrote {files.model_path(key)} ({len(content):,} bytes)")

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
+from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch
 from pipeline.core.params import load_params
@@ -108,7 +109,7 @@ def of_digest(client: MlflowClient, model_sha256: str) -> Subject | None:
     version = find_version(client, model_sha256)
     if version:
         return of_version(client, version)
-    path = load_params().export.model
-    if path.is_file() and files.sha256(path).startswith(model_sha256):
-        return of_file(client, path)
+    for path in map(files.model_path, NETWORKS):
+        if path.is_file() and files.sha256(path).startswith(model_sha256):
+            return of_file(client, path)
     return None

@@ -1,86 +1,22 @@
-// Turns strokes into 28 × 28 bytes, calls the infer route, and shows the ten probabilities.
-"use strict";
+// Asks each served network about the drawing, and shows their answers next to each other.
+import { isDrawing, onChange } from "./drawing.js";
+import { SIZE, readPixels } from "./pixels.js";
 
-const SIZE = 28; // width and height of the network's input in pixels
-const BOX = 20; // MNIST scales each digit to fit a box of this size
-const PEN = 20; // line width in pixels of the 280 × 280 drawing
-const STEP = 8; // pixels that an arrow key moves the pen
+const SETTLED_MS = 1000; // without a change: the drawing is finished, and counts for drift
+const NAMES = document.body.dataset.models.split(" ");
 
 const byId = (id) => document.getElementById(id);
-const drawing = byId("drawing");
-const ink = drawing.getContext("2d", { willReadFrequently: true });
-const bars = Array.from({ length: 10 }, (_, digit) => addBar(digit));
-const keyboard = { x: 140, y: 140, down: false };
-const MODEL = `/v2/models/${document.body.dataset.models.split(" ")[0]}`;
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
+const article = (digit) => (digit === 8 ? "an" : "a");
+let networks = []; // name, title, color and metadata of each served model that takes such images
 let asking = false;
 let changed = false;
+let timer;
 
-function addBar(digit) {
-  const row = document.createElement("li");
-  row.innerHTML = `<span>${digit}</span><div class="track"><div class="bar"></div></div><span class="share">–</span>`;
-  byId("bars").append(row);
-  return row;
-}
-
-function stroke(x0, y0, x1, y1) {
-  ink.lineWidth = PEN;
-  ink.lineCap = "round";
-  ink.strokeStyle = "#fff";
-  ink.beginPath();
-  ink.moveTo(x0, y0);
-  ink.lineTo(x1 + 0.01, y1); // a line of length 0 would not be drawn
-  ink.stroke();
-  show();
-}
-
-function clear() {
-  ink.fillStyle = "#000";
-  ink.fillRect(0, 0, drawing.width, drawing.height);
-  show();
-}
-
-// Return the bounding box of the ink and its center of mass, or null if there is no ink.
-function inkOf(context) {
-  const { width, height } = context.canvas;
-  const pixels = context.getImageData(0, 0, width, height).data;
-  let left = width, right = -1, top = height, bottom = -1, mass = 0, sumX = 0, sumY = 0;
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const value = pixels[4 * (y * width + x)];
-      if (!value) continue;
-      left = Math.min(left, x);
-      right = Math.max(right, x);
-      top = Math.min(top, y);
-      bottom = Math.max(bottom, y);
-      mass += value;
-      sumX += value * (x + 0.5);
-      sumY += value * (y + 0.5);
-    }
-  }
-  if (!mass) return null;
-  return { left, top, width: right - left + 1, height: bottom - top + 1, x: sumX / mass, y: sumY / mass };
-}
-
-// Draw the network's input, which is the drawing scaled down or, if centred, preprocessed as in
-// MNIST, and return its pixels.
-function shrink(target, centred) {
-  const context = target.getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingQuality = "high";
-  context.fillStyle = "#000";
-  context.fillRect(0, 0, SIZE, SIZE);
-  const found = inkOf(ink);
-  if (found && centred) {
-    const scale = BOX / Math.max(found.width, found.height);
-    // MNIST puts the center of mass in the middle.
-    const x = SIZE / 2 - (found.x - found.left) * scale;
-    const y = SIZE / 2 - (found.y - found.top) * scale;
-    context.drawImage(drawing, found.left, found.top, found.width, found.height,
-      x, y, found.width * scale, found.height * scale);
-  } else if (found) {
-    context.drawImage(drawing, 0, 0, SIZE, SIZE);
-  }
-  const pixels = context.getImageData(0, 0, SIZE, SIZE).data;
-  return found && Array.from({ length: SIZE * SIZE }, (_, i) => pixels[4 * i]);
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
 }
 
 async function get(path, options = {}) {
@@ -92,103 +28,143 @@ async function get(path, options = {}) {
   return response;
 }
 
-// Show the drawing and classify it, with at most one request in flight.
+// The model's tensors are those of a classifier of 28 × 28 images.
+function fits({ inputs, outputs }) {
+  const [input] = inputs;
+  const found = outputs.find((output) => output.name === "probabilities");
+  return inputs.length === 1 && input.name === "images" && input.datatype === "UINT8" &&
+    `${input.shape}` === `-1,${SIZE},${SIZE}` && found?.shape.at(-1) === 10;
+}
+
+// Read what the server says of its models, and show it.
+async function showModels() {
+  const read = async (name) => (await get(`/v2/models/${name}`)).json();
+  const all = await Promise.all(NAMES.map(read));
+  const metrics = await (await get("/metrics")).text();
+  const found = all.filter(fits).map((metadata) => ({
+    name: metadata.name,
+    title: metadata.parameters.title ?? metadata.name,
+    color: metadata.parameters.color ?? "var(--accent)",
+    metadata,
+  }));
+  if (!found.length) throw new Error(`No served model takes images of ${SIZE} × ${SIZE} pixels.`);
+  byId("models").replaceChildren(...found.map((network) => modelRow(network, metrics)));
+  byId("models").parentElement.hidden = false;
+  const known = networks.map(({ name }) => name).join() === found.map(({ name }) => name).join();
+  networks = found;
+  if (!known) addAnswers();
+}
+
+function modelRow({ name, title, metadata }, metrics) {
+  const accuracy = metadata.parameters.test_accuracy;
+  const line = metrics.split("\n").find((line) => line.startsWith(`inference_drift_score{model="${name}"}`));
+  const drift = Number(line?.split(" ").at(-1)); // NaN before the first full window
+  const score = isNaN(drift) ? "after 256 images" : drift.toFixed(3);
+  const cells = [title, accuracy ? percent(accuracy, 2) : "unknown",
+    metadata.parameters.drift_tensor ? score : "not measured", metadata.versions[0]];
+  return element("tr", {}, ...cells.map((text) => element("td", { textContent: text })));
+}
+
+// Add the places of the answers: one per network, and in each digit's row a bar per network.
+function addAnswers() {
+  byId("intro").textContent = networks.length > 1
+    ? "See how each of the served networks classifies it."
+    : "The served network classifies it as you draw.";
+  for (const network of networks) {
+    network.answer = element("p", { className: "answer" });
+    network.bars = Array.from({ length: 10 }, () => element("div", { className: "bar" }));
+    network.shares = Array.from({ length: 10 }, () => element("span", { className: "share" }));
+    for (const part of [network.answer, ...network.bars]) part.style.setProperty("--color", network.color);
+  }
+  byId("answers").replaceChildren(...networks.map(({ answer }) => answer));
+  byId("bars").replaceChildren(...Array.from({ length: 10 }, (_, digit) => element("li", {},
+    element("span", { textContent: digit }),
+    element("div", { className: "track" }, ...networks.map(({ bars }) => bars[digit])),
+    element("div", { className: "shares" }, ...networks.map(({ shares }) => shares[digit])))));
+  show();
+}
+
+function showProbabilities({ title, answer, bars, shares }, probabilities) {
+  const best = probabilities?.indexOf(Math.max(...probabilities));
+  const text = probabilities ? `${article(best)} ${best}` : "–";
+  answer.replaceChildren(element("span", { textContent: title }), " ",
+    element("strong", { textContent: text }), " ",
+    element("span", { textContent: probabilities ? percent(probabilities[best]) : "" }));
+  bars.forEach((bar, digit) => { bar.style.width = percent(probabilities?.[digit] ?? 0); });
+  shares.forEach((share, digit) => {
+    share.textContent = probabilities ? percent(probabilities[digit]) : "";
+    share.classList.toggle("best", digit === best);
+  });
+}
+
+// Show the drawing and have it classified, with at most one round of requests in flight.
 async function show() {
+  clearTimeout(timer);
   changed = true;
   if (asking) return;
   asking = true;
   while (changed) {
     changed = false;
     await new Promise(requestAnimationFrame);
-    shrink(byId("plain"), false);
-    const pixels = shrink(byId("seen"), byId("centre").checked);
-    if (!pixels) showNothing();
-    else await ask(pixels).catch((error) => { byId("answer").textContent = error.message; });
+    await classify(false);
   }
   asking = false;
+  if (!isDrawing()) timer = setTimeout(() => classify(true), SETTLED_MS);
 }
 
-async function ask(pixels) {
-  const path = `${MODEL}/infer`;
+// finished: whether the drawing counts for drift, which half-drawn digits would distort.
+async function classify(finished) {
+  readPixels(byId("plain"), false);
+  const pixels = readPixels(byId("seen"), byId("center").checked);
+  if (!pixels) {
+    for (const network of networks) showProbabilities(network, null);
+    byId("curl").textContent = "Draw something first";
+    return;
+  }
   const input = { name: "images", datatype: "UINT8", shape: [1, SIZE, SIZE], data: pixels };
-  const body = JSON.stringify({ inputs: [input], outputs: [{ name: "probabilities" }] });
-  byId("curl").textContent = `curl ${location.origin}${path} \\\n  --data '${body}'`;
-  const response = await get(path, { method: "POST", body });
-  showProbabilities((await response.json()).outputs[0].data);
+  const request = { inputs: [input], outputs: [{ name: "probabilities" }] };
+  showCurl(JSON.stringify(request));
+  const body = JSON.stringify(finished ? request : { ...request, parameters: { drift: false } });
+  await report(Promise.all(networks.map(async (network) => {
+    const response = await get(`/v2/models/${network.name}/infer`, { method: "POST", body });
+    showProbabilities(network, (await response.json()).outputs[0].data);
+  })));
 }
 
-function showProbabilities(probabilities) {
-  const best = probabilities.indexOf(Math.max(...probabilities));
-  const percent = (share) => `${(100 * share).toFixed(1)}%`;
-  byId("answer").textContent = `This is a ${best} (${percent(probabilities[best])})`;
-  bars.forEach((row, digit) => {
-    row.classList.toggle("best", digit === best);
-    row.querySelector(".bar").style.width = `${100 * probabilities[digit]}%`;
-    row.querySelector(".share").textContent = percent(probabilities[digit]);
-  });
+function showCurl(body) {
+  const token = byId("token").value ? ' \\\n  --header "Authorization: Bearer $SERVE_TOKEN"' : "";
+  const address = `${location.origin}/v2/models/${networks[0].name}/infer`;
+  byId("curl").textContent = `curl ${address}${token} \\\n  --data '${body}'`;
 }
 
-function showNothing() {
-  byId("answer").textContent = "Nothing drawn yet";
-  byId("curl").textContent = "Draw something first";
-  bars.forEach((row) => {
-    row.classList.remove("best");
-    row.querySelector(".bar").style.width = 0;
-    row.querySelector(".share").textContent = "–";
-  });
-}
-
-async function showModel() {
+// Show why something failed, until the next time that all goes well.
+async function report(work) {
   try {
-    const metadata = await (await get(MODEL)).json();
-    const accuracy = (100 * metadata.parameters.test_accuracy).toFixed(2);
-    const metrics = await (await get("/metrics")).text();
-    const drift = Number(/^inference_drift_score(?:\{.*\})? (.*)$/m.exec(metrics)?.[1]);
-    const drifted = Number.isNaN(drift) ? "not available yet" : drift.toFixed(3);
-    byId("model").textContent =
-      `${metadata.name}, version ${metadata.versions[0]} · ${accuracy}% correct on the test images · drift of the last 256 images: ${drifted}`;
+    await work;
+    byId("problem").hidden = true;
   } catch (error) {
-    byId("model").textContent = error.message;
+    byId("problem").textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
+    byId("problem").hidden = false;
   }
 }
 
-let last = null;
-const place = (event) => {
-  const frame = drawing.getBoundingClientRect();
-  const scale = drawing.width / frame.width;
-  return { x: (event.clientX - frame.left) * scale, y: (event.clientY - frame.top) * scale };
-};
-drawing.addEventListener("pointerdown", (event) => {
-  drawing.setPointerCapture(event.pointerId);
-  last = place(event);
-  stroke(last.x, last.y, last.x, last.y);
-});
-drawing.addEventListener("pointermove", (event) => {
-  if (!last) return;
-  const next = place(event);
-  stroke(last.x, last.y, next.x, next.y);
-  last = next;
-});
-for (const end of ["pointerup", "pointercancel"]) drawing.addEventListener(end, () => { last = null; });
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(byId("curl").textContent);
+    byId("copy").textContent = "Copied";
+  } catch { // not allowed, as on a page that came over plain HTTP from another machine
+    getSelection().selectAllChildren(byId("curl"));
+    byId("copy").textContent = "Press Ctrl+C to copy";
+  }
+  setTimeout(() => { byId("copy").textContent = "Copy"; }, 2000);
+}
 
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-drawing.addEventListener("keydown", (event) => {
-  const { x, y } = keyboard;
-  if (event.key === " ") {
-    keyboard.down = !keyboard.down;
-    if (keyboard.down) stroke(x, y, x, y);
-  } else if (ARROWS[event.key]) {
-    const [right, down] = ARROWS[event.key];
-    keyboard.x = Math.min(280, Math.max(0, x + right * STEP));
-    keyboard.y = Math.min(280, Math.max(0, y + down * STEP));
-    if (keyboard.down) stroke(x, y, keyboard.x, keyboard.y);
-  } else return;
+onChange(show);
+byId("center").addEventListener("change", show);
+byId("copy").addEventListener("click", copy);
+byId("token-row").addEventListener("submit", (event) => {
   event.preventDefault();
+  report(showModels()).then(show);
 });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") clear(); });
-byId("clear").addEventListener("click", clear);
-byId("centre").addEventListener("change", show);
-byId("token").addEventListener("change", () => { showModel(); show(); });
-clear();
-showModel();
-setInterval(showModel, 10_000);
+report(showModels());
+setInterval(() => report(showModels()), 10_000);
