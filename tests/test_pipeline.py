@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ def test_repro_makes_everything_from_nothing(project: Path, first_repro: str) ->
     assert certificate["passed"]
     assert certificate["images"] == 10_000
     assert set(certificate["flipped"].values()) == {0}
+    certified = certificate["other_networks"]
+    assert {key: its["passed"] for key, its in certified.items()} == {"simple_mlp": True}
     assert runs(project) == {key: ["0.01"] for key in NETWORKS}
 
 
@@ -190,6 +193,16 @@ def test_a_certificate_that_does_not_pass_fails_the_stage_and_can_be_read(
         output = run("dvc repro", status=255).stdout
         assert "certify.max_abs_difference = 1e-12" in output
         assert not json.loads((project / "artifacts/certificate.json").read_text())["passed"]
+
+
+def test_a_wrong_file_of_a_network_that_is_not_deployed_fails_the_stage_too(
+    run: Run, project: Path
+) -> None:
+    with restored(run):
+        deployed = project / "artifacts/batchnorm_mlp/model.onnx"
+        shutil.copy(deployed, project / "artifacts/simple_mlp/model.onnx")
+        output = run("python -m pipeline.certify", status=1).stdout
+        assert "SimpleMLP does not answer as PyTorch does" in output
 
 
 def test_metrics_and_plots_show_both_networks(run: Run) -> None:
