@@ -22,7 +22,7 @@ def main() -> None:
         "differ from PyTorch's",
         promotion["alias"]: f"version {promotion['version']}: {reason}",
         "make ui": "to compare the runs in MLflow",
-        "make serve": "to draw a digit and see both answers",
+        "make serve": "to draw a digit and see the answers",
     }
     print()
     for name, text in rows.items():
