@@ -4,13 +4,17 @@ PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK := true
+# A company's proxy may have a certificate authority of its own.
+export UV_SYSTEM_CERTS := true
 
-# A copy of the lock that was installed, written last, so that a failed install does not count.
-INSTALLED := .venv/installed.lock
+# Copies of the lock that was installed, written last, so that a failed install does not count:
+# what the pipeline needs, and with the development group all of it.
+MAIN := .venv/main.lock
+ALL := .venv/all.lock
 
-.PHONY: repro stages promote data test drill check serve ui bench lock
+.PHONY: repro stages promote data test drill check serve ui bench dev lock clean help
 
-repro: $(INSTALLED) ## Run every stage whose inputs have changed; STUDY=0 leaves the study out.
+repro: $(MAIN) ## Run every stage whose inputs have changed; STUDY=0 leaves the study out.
 	@python -m pipeline.core.prefect_server $(MAKE) --no-print-directory stages
 
 stages: data
@@ -23,43 +27,57 @@ endif
 promote: data ## Promote the model in artifacts/, once the stages before it are up to date.
 	dvc --wait-for-lock repro promote
 
-data: $(INSTALLED) ## Bring the data set into data/ and into DVC's cache.
+data: $(MAIN) ## Bring the data set into data/ and into DVC's cache.
 	python -m pipeline.data
 	dvc --wait-for-lock commit --quiet data.dvc
 
-test: data ## Run the tests.
+test: $(ALL) data ## Run the tests.
 	pytest -n 2 --dist loadfile -m "not slow"
 
-drill: data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
+drill: $(ALL) data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
 	pytest -n 2 --dist loadfile -m drill -k "$(WHAT)"
 
-check: $(INSTALLED) ## Lint and type-check.
+check: $(ALL) ## Lint and type-check.
 	ruff check .
 	ruff format --check .
 	mypy
 
-serve: $(INSTALLED) ## Serve the exported networks at http://127.0.0.1:8080.
+serve: $(MAIN) ## Serve the exported networks at http://127.0.0.1:8080.
 	python -m serve
 
-ui: $(INSTALLED) ## Show every run in MLflow.
+ui: $(MAIN) ## Show every run in MLflow.
 	@echo "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-bench: data ## Time training and serving against peers; compare the losses with the tutorial's.
+bench: $(ALL) data ## Time training and serving against peers; compare the losses with the tutorial's.
 	python -m bench.training
 	python -m bench.step
 	python -m bench.seeds
 	python -m bench.serving
 	python -m bench.drift
 
-lock: $(INSTALLED) ## Upgrade all versions within the bounds of pyproject.toml.
+dev: $(ALL) ## Install the development group too, which also has what PostgreSQL and S3 need.
+
+lock: $(ALL) ## Upgrade all versions within the bounds of pyproject.toml.
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url \
 	    --group dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
-$(INSTALLED): requirements.lock
+clean: ## Remove the environments and caches, but no data, artifacts or runs.
+	rm -rf .venv .triton .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(MAIN): requirements.lock
 	@cmp -s $< $@ && touch $@ || { \
 	    set -e; rm -rf .venv; $(PYTHON) -m venv .venv; \
 	    sed -n '/^uv==/,/# via/p' $< > .venv/uv.lock; \
 	    python -m pip install --quiet --require-hashes -r .venv/uv.lock; \
-	    uv pip sync --require-hashes --compile-bytecode --python .venv $<; \
+	    uv pip install --python .venv --constraint $< -r pyproject.toml; \
 	    cp $< $@; }
+
+$(ALL): $(MAIN)
+	@cmp -s requirements.lock $@ && touch $@ || { \
+	    set -e; uv pip sync --require-hashes --python .venv requirements.lock; \
+	    cp requirements.lock $@; }
