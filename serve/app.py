@@ -16,6 +16,7 @@ from serve.models import Models
 from serve.reader import HTTPError, Message, Reader, Receive, Send
 from serve.reload import Reloader
 from serve.routes import create_routes
+from serve.writer import Writer
 
 log = logging.getLogger("serve")
 
@@ -43,6 +44,7 @@ class App:
         self.models = Models(engines)
         self._reloader = Reloader(loads, self.models, reloads, poll_s)
         self._reader = Reader()
+        self._writer = Writer()
         self._access = access
         self._routes = create_routes(self.models, self._lifespan)
         self._infer = infer.respond_and_log if log_requests else infer.respond
@@ -59,7 +61,7 @@ class App:
             return
         path = scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"])
         if path:
-            await self._infer(self.models, self._reader, path, scope, receive, send)
+            await self._infer(self.models, self._reader, self._writer, path, scope, receive, send)
             return
         if scope["method"] == "HEAD":  # the response to GET, of which uvicorn drops the body
             scope = {**scope, "method": "GET"}

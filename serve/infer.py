@@ -15,6 +15,7 @@ from serve.models import Models
 from serve.protocol import RequestError
 from serve.reader import Headers, HTTPError, Message, Reader, Receive, Send
 from serve.responses import encode_json
+from serve.writer import Writer
 
 REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -24,6 +25,7 @@ log = logging.getLogger("serve")
 async def respond(
     models: Models,
     reader: Reader,
+    writer: Writer,
     path: re.Match[str],
     scope: Message,
     receive: Receive,
@@ -35,6 +37,7 @@ async def respond(
     try:
         batcher = models.find(*path.groups())
         body, headers = await answer(batcher, reader, scope["headers"], receive, start)
+        writer.check(len(body))
     except HTTPError as error:
         status, body = error.status, encode_json(Error(str(error)))
         headers = [(b"content-type", b"application/json")]
@@ -45,8 +48,7 @@ async def respond(
         status, body = 500, b'{"error":"internal error, see the log"}'
         headers = [(b"content-type", b"application/json")]
     headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await writer.write(status, headers, body, send)
     if status != 200:  # the batcher observes the successful ones
         models.observe_failure(batcher, status, time.perf_counter() - start)
     return status
@@ -55,6 +57,7 @@ async def respond(
 async def respond_and_log(
     models: Models,
     reader: Reader,
+    writer: Writer,
     path: re.Match[str],
     scope: Message,
     receive: Receive,
@@ -73,7 +76,7 @@ async def respond_and_log(
             message["headers"].append((b"x-request-id", request_id))
         await send(message)
 
-    status = await respond(models, reader, path, scope, receive, send_with_id)
+    status = await respond(models, reader, writer, path, scope, receive, send_with_id)
     line = {
         "request_id": request_id.decode("latin-1"),
         "path": scope["path"][:200],

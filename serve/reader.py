@@ -52,12 +52,12 @@ class Reader:
                 pieces.append(message["body"])
                 size += len(message["body"])
                 self._bytes += len(message["body"])
-                if self._bytes > MAX_BYTES:
-                    raise HTTPError(503, "too many requests are sending: try again in a second")
                 if size > MAX_BODY_BYTES:
                     raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes: send less")
-                if not message["more_body"]:
+                if not message["more_body"]:  # even if others send too much
                     return b"".join(pieces)
+                if self._bytes > MAX_BYTES:
+                    raise HTTPError(503, "too many requests are sending: try again in a second")
         except asyncio.CancelledError as error:
             raise HTTPError(408, f"the body did not arrive within {self._timeout_s} s") from error
         finally:

@@ -11,6 +11,7 @@ from serve.batching import Batcher
 from serve.engine import Engine
 from serve.models import Models
 from serve.reader import MAX_BODY_BYTES, Headers, Message, Reader
+from serve.writer import Writer
 
 BODY = json.dumps(
     {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 28, 28], "data": [0] * 784}]}
@@ -42,7 +43,9 @@ def infer_pieces(
     async def respond() -> None:
         reader = Reader(timeout_s)
         scope = {"headers": headers or []}
-        answering = asyncio.create_task(infer.respond(models, reader, path, scope, receive, send))
+        answering = asyncio.create_task(
+            infer.respond(models, reader, Writer(), path, scope, receive, send)
+        )
         while not answering.done():
             await asyncio.sleep(0.01)
             reader.cancel_slow()
