@@ -1,11 +1,15 @@
-"""A second model, to swap the first one with."""
+"""A second model, to swap the first one with, and several that one server serves."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models import BatchNormMLP
 from pipeline.export.graph import self_test, to_onnx
+from tests.serve.load import Served
+from tests.serve.other_models import INPUTS, MODELS, request, write
+from tests.serve.process import raw_request
 
 
 @pytest.fixture
@@ -16,3 +20,14 @@ def other_model(tmp_path: Path) -> Path:
     model = to_onnx(network, "batchnorm_mlp", self_test(network) | {"test_accuracy": "0.1"})
     path.write_bytes(model.SerializeToString(deterministic=True))
     return path
+
+
+@pytest.fixture
+def several(model: Path, tmp_path: Path) -> list[Served]:
+    """The image model, one of two inputs and one without a batch axis."""
+    image = Served("batchnorm_mlp", model, *raw_request(np.zeros((1, 28, 28), np.uint8)))
+    others = [
+        Served(name, write(tmp_path, MODELS[name]), *request(INPUTS[name]))
+        for name in ("two_inputs", "no_batch")
+    ]
+    return [image, *others]

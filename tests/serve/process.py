@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,19 +59,30 @@ def raw_infer() -> bytes:
 
 @contextmanager
 def started(
-    model: Path | str,
+    models: Path | str | Sequence[Path | str],
     *options: str,
     log: Path | None = None,
     program: tuple[str, ...] = SERVE,
     **environment: str,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the server on a free port; yield its process and address after its first line."""
-    command = [sys.executable, *program, "--model", str(model), "--port", "0", *options]
+    sources = [models] if isinstance(models, (Path, str)) else models
+    arguments = [f"--model={source}" for source in sources]
+    command = [sys.executable, *program, *arguments, *options]
+    with launched(command, ROOT, os.environ | environment, log) as server:
+        yield server
+
+
+@contextmanager
+def launched(
+    command: list[str], folder: Path, environment: dict[str, str], log: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the server by a command as `started` does."""
     with (log or Path(os.devnull)).open("w") as errors:
         process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | environment,
+            [*command, "--port", "0"],
+            cwd=folder,
+            env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -88,10 +99,13 @@ def started(
 
 @contextmanager
 def serving(
-    model: Path | str, *options: str, log: Path | None = None, **environment: str
+    models: Path | str | Sequence[Path | str],
+    *options: str,
+    log: Path | None = None,
+    **environment: str,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the server as `started` does, and wait until it is ready."""
-    with started(model, *options, log=log, **environment) as (process, address):
+    with started(models, *options, log=log, **environment) as (process, address):
         wait_until_ready(address)
         yield process, address
 

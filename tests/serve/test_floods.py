@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.serve.load import Served, load
+from tests.serve.other_models import request, write
 from tests.serve.process import (
     INFER,
     MODEL,
@@ -43,12 +45,15 @@ FLOODS = {  # connections, what each sends first, and what it then repeats
         b"",
     ),
 }
+WIDE = """wide (float[N, 250000] a, float[N, 250000] b) => (float[N, 1000000] y) {
+    y = Concat <axis = 1> (a, b, a, b)
+}"""
 Server = tuple[subprocess.Popen[str], str]
 
 
 @pytest.fixture
-def server(model: Path) -> Iterator[Server]:
-    with serving(model) as server:
+def server(several: list[Served]) -> Iterator[Server]:
+    with serving([model.path for model in several]) as server:
         yield server
 
 
@@ -79,17 +84,37 @@ def flood(server: Server, count: int, first: bytes, repeated: bytes, seconds: fl
 @pytest.mark.drill
 @pytest.mark.parametrize("kind", FLOODS)
 def test_memory_grows_by_less_than_32_mb_and_others_are_answered(
-    server: Server, kind: str, record_property: Record
+    server: Server, several: list[Served], kind: str, record_property: Record
 ) -> None:
     process, address = server
-    for _ in range(100):
-        assert status(address, raw_infer()) == 200
-    before = memory_mb(process)
-    growth = flood(server, *FLOODS[kind], seconds=4) - before
+    with load(address, several, clients=1) as seen:
+        wait_until(lambda: seen.statuses.total() > 300)
+        before = memory_mb(process)
+        growth = flood(server, *FLOODS[kind], seconds=4) - before
+    assert list(seen.statuses) == [200]
     record_property("growth", f"growth {growth:.0f} MB")
     assert growth < GROWTH_MB
     wait_until(lambda: status(address, raw_infer()) == 200, timeout_s=15)
     assert memory_mb(process) - before < GROWTH_MB
+
+
+@pytest.mark.drill
+def test_large_answers_of_100_clients_that_never_read_cost_less_than_128_mb(
+    several: list[Served], tmp_path: Path, record_property: Record
+) -> None:
+    rows = np.ones((2, 250_000), np.float32)
+    body, headers = request({"a": rows, "b": rows}, binary=True)  # 4 MB, and its answer 8 MB
+    wide = Served("wide", write(tmp_path, WIDE), body, headers)
+    with serving([wide.path, *(model.path for model in several)]) as server:
+        process, address = server
+        assert wide.status(address) == 200
+        before = memory_mb(process)
+        with load(address, several, clients=1) as seen:
+            growth = flood(server, 100, wide.request(), b"", seconds=4) - before
+        assert list(seen.statuses) == [200]
+        wait_until(lambda: wide.status(address) == 200, timeout_s=15)
+    record_property("growth", f"growth {growth:.0f} MB")
+    assert growth < 128
 
 
 def test_headers_over_the_limit_are_431_however_they_arrive(server: Server) -> None:

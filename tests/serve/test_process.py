@@ -4,14 +4,21 @@ import asyncio
 import time
 from argparse import Namespace
 from collections import Counter
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
 from serve.__main__ import check
-from tests.serve.process import INFER, Record, raw_request, serving
+from tests.serve.load import Served, load
+from tests.serve.other_models import request
+from tests.serve.process import Record, raw_request, serving
+
+ROWS = np.ones((1024, 3), np.float32)
+LARGE = {  # requests of which at most sixteen, or four, may wait
+    "batchnorm_mlp": raw_request(np.zeros((256, 28, 28), np.uint8)),
+    "two_inputs": request({"a": ROWS, "b": ROWS}, binary=True),
+}
 
 
 def test_a_public_address_without_a_token_is_warned_about(
@@ -36,15 +43,18 @@ def test_an_invalid_option_is_refused(options: dict[str, float | str]) -> None:
 
 @pytest.mark.drill
 @pytest.mark.parametrize("duration_s", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_overload_is_answered_or_refused_and_then_over(
-    model: Path, duration_s: int, record_property: Record
+@pytest.mark.parametrize("name", ["batchnorm_mlp", "two_inputs"])
+def test_overload_of_a_model_is_answered_or_refused_and_fails_no_request_of_another(
+    several: list[Served], name: str, duration_s: int, record_property: Record
 ) -> None:
-    body, headers = raw_request(np.zeros((256, 28, 28), np.uint8))  # sixteen of them may wait
+    (model,) = [model for model in several if model.name == name]
+    others = [other for other in several if other is not model]
+    body, headers = LARGE[name]
     statuses: Counter[int] = Counter()
 
     async def infer(client: httpx.AsyncClient, end: float) -> None:
         while time.monotonic() < end:
-            statuses[(await client.post(INFER, content=body)).status_code] += 1
+            statuses[(await client.post(model.infer, content=body)).status_code] += 1
 
     async def overload(address: str) -> float:
         limits = httpx.Limits(max_connections=64)
@@ -54,11 +64,13 @@ def test_overload_is_answered_or_refused_and_then_over(
             end = time.monotonic() + duration_s
             await asyncio.gather(*(infer(client, end) for _ in range(64)))
             start = time.monotonic()
-            (await client.post(INFER, content=body)).raise_for_status()
+            (await client.post(model.infer, content=body)).raise_for_status()
             return time.monotonic() - start
 
-    with serving(model) as (_, address):
+    paths = [model.path for model in several]
+    with serving(paths) as (_, address), load(address, others, clients=1) as seen:
         assert asyncio.run(overload(address)) < 1
+    assert list(seen.statuses) == [200]
     record_property("seen", f"{statuses[200]} answered, {statuses[503]} refused")
     assert set(statuses) <= {200, 503}
     assert min(statuses[200], statuses[503]) > 0

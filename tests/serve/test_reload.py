@@ -3,11 +3,8 @@
 import asyncio
 import queue
 import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -19,73 +16,61 @@ from serve.engine import Engine
 from serve.models import Models
 from serve.reload import Reloader
 from tests.serve.bad_models import BAD
+from tests.serve.load import Served, load, versions
 from tests.serve.process import INFER, MODEL, Record, raw_request, serving, wait_until
 
-
-class Load:
-    """What clients have seen so far."""
-
-    def __init__(self) -> None:
-        self.statuses: Counter[int] = Counter()
-        self.versions: set[str] = set()
-
-
-@contextmanager
-def load(address: str, clients: int = 4) -> Iterator[Load]:
-    """Request inference from several threads for the duration of the block."""
-    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
-    seen, done = Load(), threading.Event()
-
-    def infer() -> None:
-        with httpx.Client(base_url=address, headers=headers) as client:
-            while not done.is_set():
-                response = client.post(INFER, content=body)
-                seen.statuses[response.status_code] += 1
-                seen.versions.add(response.json().get("model_version", ""))
-
-    threads = [threading.Thread(target=infer) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
+NAMES = ["batchnorm_mlp", "two_inputs", "no_batch"]
 
 
 @pytest.mark.drill
-def test_fifty_swaps_under_load_fail_no_request(
-    model: Path, other_model: Path, record_property: Record
+@pytest.mark.parametrize("options", [[], ["--poll", "0.02"]], ids=["hangup", "poll"])
+@pytest.mark.parametrize("changed", NAMES)
+def test_fifty_swaps_of_one_of_three_models_under_load_fail_no_request(
+    several: list[Served],
+    tmp_path: Path,
+    changed: str,
+    options: list[str],
+    record_property: Record,
 ) -> None:
-    contents = [other_model.read_bytes(), model.read_bytes()]
-    with serving(model) as (process, address):
-        with load(address) as seen:
+    new = tmp_path / "new.onnx"
+    (model,) = [model for model in several if model.name == changed]
+    contents = [model.revision(), model.path.read_bytes()]
+    with serving([model.path for model in several], *options) as (process, address):
+        with load(address, several, clients=2) as seen:
             for swap in range(50):
-                other_model.write_bytes(contents[swap % 2])
-                other_model.replace(model)
-                process.send_signal(signal.SIGHUP)
+                new.write_bytes(contents[swap % 2])
+                new.replace(model.path)
+                if not options:
+                    process.send_signal(signal.SIGHUP)
                 time.sleep(0.05)
         process.terminate()
         assert process.wait(10) == 0
     record_property("seen", f"{seen.statuses.total()} requests")
     assert list(seen.statuses) == [200]
-    assert len(seen.versions) == 2
+    counts = {name: len(versions) for name, versions in seen.versions.items()}
+    assert counts == {name: 2 if name == changed else 1 for name in NAMES}
 
 
 @pytest.mark.parametrize("missing", [0, 4000])  # bytes cut out, or zeroed
-def test_a_corrupted_file_is_refused_and_the_old_model_stays(
-    model: Path, tmp_path: Path, missing: int
+@pytest.mark.parametrize("broken", NAMES)
+def test_of_three_models_the_one_with_a_corrupted_file_stays_and_the_others_are_replaced(
+    several: list[Served], tmp_path: Path, broken: str, missing: int
 ) -> None:
     log = tmp_path / "log"
-    content = model.read_bytes()
-    with serving(model, log=log) as (process, address):
-        version = httpx.get(address + MODEL).json()["versions"]
-        middle = len(content) // 2
-        model.write_bytes(content[:middle] + bytes(missing) + content[middle + 4000 :])
+    with serving([model.path for model in several], log=log) as (process, address):
+        before = versions(address)
+        for model in several:
+            content = model.revision()
+            if model.name == broken:
+                middle = len(content) // 2
+                content = content[:middle] + bytes(missing) + content[middle + 4000 :]
+            model.path.write_bytes(content)
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "kept version" in log.read_text())
-        assert httpx.get(address + MODEL).json()["versions"] == version
+        wait_until(lambda: log.read_text().count(" replaces version ") == 2)
+        wait_until(lambda: f"{broken}: reload failed, kept version" in log.read_text())
+        after = versions(address)
+        assert [name for name in NAMES if after[name] == before[name]] == [broken]
+        assert [model.status(address) for model in several] == [200] * 3
 
 
 @pytest.mark.drill
@@ -161,13 +146,13 @@ def test_poll_swaps_without_a_signal(model: Path, other_model: Path) -> None:
 
 @pytest.mark.drill
 def test_a_file_that_is_rewritten_in_place_while_polled_is_never_served_torn(
-    model: Path, other_model: Path, record_property: Record
+    several: list[Served], model: Path, other_model: Path, record_property: Record
 ) -> None:
     contents = [path.read_bytes() for path in (other_model, model)]
     whole = {Engine(path).version for path in (model, other_model)}
     with (
         serving(model, "--poll", "0.02") as (_, address),
-        load(address, clients=1) as seen,
+        load(address, several[:1], clients=1) as seen,
         model.open("r+b", buffering=0) as file,
     ):
         for rewrite in range(20):
@@ -180,7 +165,7 @@ def test_a_file_that_is_rewritten_in_place_while_polled_is_never_served_torn(
             time.sleep(0.1)
     record_property("seen", f"{seen.statuses.total()} requests")
     assert list(seen.statuses) == [200]
-    assert seen.versions <= whole
+    assert seen.versions["batchnorm_mlp"] <= whole
 
 
 @pytest.mark.parametrize("contents", [b"", b"not a model"])

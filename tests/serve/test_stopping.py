@@ -1,22 +1,20 @@
 """SIGTERM ends the server in time, whatever a client or a poll does; SIGHUP never ends it."""
 
-import asyncio
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
+from tests.serve.load import Served
 from tests.serve.process import (
-    INFER,
     MODEL,
     Record,
     connect,
     http_request,
-    raw_request,
     send,
     serving,
     started,
@@ -37,27 +35,23 @@ serve.__main__.main()
 """
 
 
-def test_sigterm_finishes_started_requests_and_accepts_no_more(model: Path) -> None:
-    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
-
-    async def infer_slowly() -> bytes:
-        with serving(model) as (process, address):
-            host, port = address.removeprefix("http://").split(":")
-            reader, writer = await asyncio.open_connection(host, int(port))
-            request = http_request("POST", INFER, body, **headers)
-            writer.write(request[:-100])
-            await asyncio.sleep(0.3)
-            process.terminate()
-            await asyncio.sleep(0.3)
-            with pytest.raises(OSError):
-                await asyncio.open_connection(host, int(port))
-            writer.write(request[-100:])
-            status = await reader.readline()
-            writer.close()
-            assert await asyncio.to_thread(process.wait, 10) == 0
-            return status
-
-    assert asyncio.run(infer_slowly()).startswith(b"HTTP/1.1 200")
+def test_sigterm_finishes_the_started_requests_of_all_models_and_accepts_no_more(
+    several: list[Served],
+) -> None:
+    requests = [model.request() for model in several * 20]
+    with serving([model.path for model in several]) as (process, address), ExitStack() as stack:
+        clients = [stack.enter_context(connect(address)) for _ in requests]
+        for client, request in zip(clients, requests, strict=True):
+            client.sendall(request[:-100])
+        time.sleep(0.3)
+        process.terminate()
+        time.sleep(0.3)
+        with pytest.raises(OSError):
+            connect(address)
+        for client, request in zip(clients, requests, strict=True):
+            client.sendall(request[-100:])
+        assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
+        assert process.wait(10) == 0
 
 
 def stop_within_20_s(process: subprocess.Popen[str], record_property: Record) -> None:

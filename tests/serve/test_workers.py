@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from serve.metrics import FILES
+from tests.serve.load import Served, versions
 from tests.serve.process import INFER, Record, raw_request, serving, started, wait_until
 
 BODY, HEADERS = raw_request(np.zeros((3, 28, 28), np.uint8))
@@ -44,10 +45,11 @@ def test_workers_share_their_metrics(model: Path) -> None:
 
 @pytest.mark.drill
 def test_a_killed_worker_is_replaced_and_logged(
-    model: Path, tmp_path: Path, record_property: Record
+    several: list[Served], tmp_path: Path, record_property: Record
 ) -> None:
     log, seconds = tmp_path / "log", []
-    with serving(model, "--workers", "2", log=log) as (process, address):
+    paths = [model.path for model in several]
+    with serving(paths, "--workers", "2", log=log) as (process, address):
         wait_until(lambda: len(workers(process)) == 2)
         for kill in range(3):
             killed, start = workers(process)[0], time.monotonic()
@@ -56,11 +58,33 @@ def test_a_killed_worker_is_replaced_and_logged(
             wait_until(lambda: len(workers(process)) == 2)
             seconds.append(time.monotonic() - start)
             assert f"worker {killed} ended with -9" in log.read_text()
-            for _ in range(5):
-                assert status(address) == 200
+            assert {model.status(address) for model in several * 5} == {200}
         process.terminate()
         assert process.wait(20) == 0
     record_property("seen", f"another started within {max(seconds):.1f} s")
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("options", [[], ["--poll", "0.1"]], ids=["hangup", "poll"])
+def test_a_reload_reaches_all_models_of_all_workers_and_their_replacements(
+    several: list[Served], tmp_path: Path, options: list[str]
+) -> None:
+    log, paths = tmp_path / "log", [model.path for model in several]
+    with serving(paths, "--workers", "2", *options, log=log, TMPDIR=str(tmp_path)) as server:
+        process, address = server
+        wait_until(lambda: len(reserved(tmp_path)) == 2 * len(FILES))  # both workers have started
+        old = versions(address)
+        for model in several:
+            model.path.write_bytes(model.revision())
+        if not options:
+            process.send_signal(signal.SIGHUP)
+        wait_until(lambda: log.read_text().count(" replaces version ") == 2 * len(several))
+        new = versions(address)
+        assert not set(new.values()) & set(old.values())
+        os.kill(workers(process)[0], signal.SIGKILL)
+        wait_until(lambda: "starting another" in log.read_text())
+        wait_until(lambda: len(workers(process)) == 2)
+        assert all(versions(address) == new for _ in range(20))
 
 
 @pytest.mark.drill
