@@ -1,18 +1,25 @@
 """The deployment files against the schemas that Triton and KServe publish."""
 
 import json
-import re
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import venv
 from pathlib import Path
+from string import Template
 
+import httpx
+import numpy as np
+import onnxruntime as ort
 import pytest
 from kserve import models
 from ruamel.yaml import YAML
 
 from pipeline.core.files import ROOT
 from serve.engine import Engine
+from tests.serve.process import INFER, launched, raw_request
 
 # In a process of its own: kserve and tritonclient.grpc define the same protobuf names.
 READ_CONFIG = """
@@ -70,22 +77,62 @@ def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path, model:
     assert predictor["model"]["storageUri"] == f"s3://models/mnist-batchnorm/{version}"
 
 
-def test_the_packages_of_the_dockerfile_suffice_for_the_server(model: Path, tmp_path: Path) -> None:
-    """Install what the Dockerfile installs, but into a virtual environment."""
-    dockerfile = (ROOT / "serve/deploy/Dockerfile").read_text()
-    packages = re.search(r"--constraint versions \\\n\s+(.+)", dockerfile)
-    assert packages
-    versions = tmp_path / "versions"
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
-    versions.write_text(
-        "\n".join(line.removesuffix(" \\") for line in lines if "--hash" not in line)
-    )
-    venv.create(tmp_path / "environment", with_pip=False)
-    python = tmp_path / "environment" / "bin" / "python"
-    install = ["uv", "pip", "install", "--quiet", "--python", str(python)]
-    subprocess.run([*install, "--constraint", str(versions), *packages[1].split()], check=True)
-    check = (
-        "import sys; from serve.model import read_sources; from serve.workers import load_engines;"
-        "load_engines(read_sources(sys.argv[1:]))"
-    )
-    subprocess.run([python, "-c", check, str(model)], cwd=ROOT, check=True)
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    """Return the instructions of a Dockerfile, each with its arguments."""
+    lines = [line for line in dockerfile.read_text().splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", "")
+    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line]
+
+
+def copy(source: Path, destination: Path) -> None:
+    """Copy a file, or the content of a folder, as Docker does."""
+    if source.is_dir():
+        shutil.copytree(source, destination)
+    else:
+        shutil.copy(source, destination)
+
+
+def build(
+    folder: Path, model: Path, environment: dict[str, str]
+) -> tuple[list[str], Path, signal.Signals]:
+    """Run the steps of the Dockerfile below a folder instead of in an image; return the command of
+    the server, its working folder and its stop signal."""
+    arguments = {"MODEL": str(model)}  # as by --build-arg
+    command, work, stop = [], folder, signal.SIGTERM
+    for name, rest in instructions(ROOT / "serve/deploy/Dockerfile"):
+        match name:
+            case "WORKDIR":
+                work = folder / rest.lstrip("/")
+                work.mkdir()
+            case "ARG":
+                arguments.setdefault(*rest.split("="))
+            case "COPY":
+                source, destination = Template(rest).substitute(arguments).split()
+                copy(ROOT / source, work / destination)
+            case "RUN":
+                subprocess.run(["sh", "-c", rest], cwd=work, env=environment, check=True)
+            case "STOPSIGNAL":
+                stop = signal.Signals[rest]
+            case "ENTRYPOINT":
+                command = json.loads(rest)
+            case _:
+                assert name in ("FROM", "USER", "EXPOSE")
+    return command, work, stop
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_dockerfile_give_a_server_that_answers_and_stops(
+    model: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "python", with_pip=True)
+    environment = os.environ | {"PATH": f"{tmp_path / 'python/bin'}:{os.environ['PATH']}"}
+    command, work, stop = build(tmp_path, model, environment)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    body, headers = raw_request(images)
+    with launched([*command, "--host", "127.0.0.1"], work, environment) as (process, address):
+        response = httpx.post(address + INFER, content=body, headers=headers)
+        process.send_signal(stop)
+        assert process.wait(20) == 0
+    (logits,) = response.json()["outputs"]
+    (expected,) = ort.InferenceSession(model).run(["logits"], {"images": images})
+    assert np.allclose(logits["data"], expected.ravel(), rtol=0, atol=1e-5)
