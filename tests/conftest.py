@@ -1,10 +1,12 @@
 """The fixtures of all tests: a small data set, trained networks and a copy of the project."""
 
 import copy
+import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -121,9 +123,18 @@ def model(exported: bytes, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def server(exported: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of the real server of that network, which all tests share."""
+    path = tmp_path_factory.mktemp("server") / "model.onnx"
+    path.write_bytes(exported)
+    with running_server(path) as client:
+        yield client
+
+
 @pytest.fixture
-def server(model: Path) -> Iterator[httpx.Client]:
-    """A client of the real server of that file."""
+def new_server(model: Path) -> Iterator[httpx.Client]:
+    """A client of a server of its own, for tests that count or measure."""
     with running_server(model) as client:
         yield client
 
@@ -136,10 +147,9 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
-    """A committed copy of the project with its data, one epoch of training and a small study."""
-    folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
+def make_project(folder: Path) -> None:
+    """Make a committed copy of the project with its data, one epoch of training, a small study and
+    no results."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.check_output(listing, cwd=ROOT, text=True).splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -162,20 +172,54 @@ def project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> P
         "dvc commit -q data.dvc",
     ):
         subprocess.run(command.split(), cwd=folder, check=True)
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+    """A copy of the project in which every stage but `promote` has run and is committed; all
+    workers of pytest-xdist share it, and no test may change it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finished = folder / "finished"
+        if not finished.exists():
+            made = folder / "unfinished"
+            make_project(made)
+            run_in(made, "dvc repro certify study && git add . && git commit -q -m results")
+            made.rename(finished)
+    return finished
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
+    """A copy of the finished project, with a new store: `dvc repro` records and promotes."""
+    folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
+    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    return Path(shutil.copytree(finished_project, folder, symlinks=True, ignore=ignored))
+
+
+@pytest.fixture(scope="module")
+def new_project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+    """A copy of the project in which nothing has run."""
+    folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
+    make_project(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(project: Path) -> Run:
     """Run a shell command in the copy and return it with its output; it must succeed."""
+    return partial(run_in, project)
 
-    def run(command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=project, env=clean, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout}"
-        return done
 
-    return run
+def run_in(folder: Path, command: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a shell command in a folder, without MLflow's settings; it must end with that status."""
+    clean = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder, env=clean, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == status, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done

@@ -18,6 +18,11 @@ from tests.support import Run, free_port, set_param
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+@pytest.fixture(scope="module")
+def project(new_project: Path) -> Path:
+    return new_project
+
+
 @pytest.fixture(scope="module", autouse=True)
 def server(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Prefect server with its UI, which the copy of the project uses."""

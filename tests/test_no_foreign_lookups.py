@@ -79,5 +79,5 @@ def test_a_command_of_the_server_reaches_no_other_machine(
 @pytest.mark.drill
 @pytest.mark.slow
 @needs_strace
-def test_the_stages_reach_no_other_machine(project: Path, tmp_path: Path) -> None:
-    assert calls_outside(["-m", "dvc", "repro"], None, project, tmp_path) == []
+def test_the_stages_reach_no_other_machine(new_project: Path, tmp_path: Path) -> None:
+    assert calls_outside(["-m", "dvc", "repro"], None, new_project, tmp_path) == []

@@ -59,6 +59,11 @@ def add_comment(path: Path) -> None:
         file.write("\n# edited\n")
 
 
+@pytest.fixture(scope="module")
+def project(new_project: Path) -> Path:
+    return new_project
+
+
 @pytest.fixture(scope="module", autouse=True)
 def first_repro(run: Run) -> str:
     output = run("dvc repro").stdout

@@ -68,6 +68,11 @@ def s3() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def project(new_project: Path) -> Path:
+    return new_project
+
+
 def test_a_team_works_on_postgresql_and_s3(
     run: Run, project: Path, postgresql: str, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,11 +86,11 @@ def test_an_error_is_one_sentence_of_json(server: httpx.Client) -> None:
 
 
 def test_metrics_count_requests_rows_and_classes_of_a_model(
-    server: httpx.Client, small_dataset: Dataset
+    new_server: httpx.Client, small_dataset: Dataset
 ) -> None:
-    infer(server, small_dataset.test_images[:256])
-    infer(server, small_dataset.test_images[:1], path="/v2/models/resnet/infer")
-    text = server.get("/metrics").text
+    infer(new_server, small_dataset.test_images[:256])
+    infer(new_server, small_dataset.test_images[:1], path="/v2/models/resnet/infer")
+    text = new_server.get("/metrics").text
     assert 'inference_latency_seconds_count{model="batchnorm_mlp",status="200"} 1.0' in text
     assert 'inference_latency_seconds_count{model="",status="404"} 1.0' in text  # not of its name
     assert 'inference_batch_rows_sum{model="batchnorm_mlp"} 256.0' in text

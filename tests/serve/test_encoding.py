@@ -135,7 +135,7 @@ def test_binary_classes_have_their_lengths_before_them(server: httpx.Client) -> 
     assert content[4:].decode().count(":") == 2
 
 
-def test_rows_that_say_so_are_left_out_of_the_drift_window(server: httpx.Client) -> None:
+def test_rows_that_say_so_are_left_out_of_the_drift_window(new_server: httpx.Client) -> None:
     images = {
         "name": "images",
         "datatype": "UINT8",
@@ -145,8 +145,8 @@ def test_rows_that_say_so_are_left_out_of_the_drift_window(server: httpx.Client)
 
     def score(**parameters: bool) -> str:
         body = {"inputs": [images], "parameters": parameters}
-        assert server.post(INFER, json=body).status_code == 200
-        metrics = server.get("/metrics").text.splitlines()
+        assert new_server.post(INFER, json=body).status_code == 200
+        metrics = new_server.get("/metrics").text.splitlines()
         return next(
             line.split()[-1] for line in metrics if line.startswith("inference_drift_score{")
         )
