@@ -18,7 +18,7 @@ from functools import partial
 from multiprocessing import get_context
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
@@ -33,6 +33,7 @@ from pipeline.train.loop import initial_network, select, shuffle
 from pipeline.train.step import TracedStep
 
 EPOCHS, BATCH_SIZE, LR = 10, 64, 0.01  # the tutorial's
+Sample = tuple[Tensor, int]  # an image and its label
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -42,14 +43,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def tutorial_loader() -> DataLoader:
+def tutorial_loader() -> DataLoader[Sample]:
     """Return batches as the tutorial makes them: decoded, transformed and stacked one by one."""
     steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     images = MNIST(str(DATA), train=True, transform=steps)
     return DataLoader(images, batch_size=BATCH_SIZE, shuffle=True)
 
 
-def tutorial_epoch(network: nn.Module, batches: DataLoader) -> None:
+def tutorial_epoch(network: nn.Module, batches: DataLoader[Sample]) -> None:
     """Train one epoch the tutorial's way."""
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=LR)
@@ -78,7 +79,7 @@ def our_epoch(key: str, repeats: int = 5) -> float:
     return statistics.median(seconds(epoch) for _ in range(repeats))
 
 
-def time_epochs(batches: DataLoader, pool: Executor) -> tuple[float, float]:
+def time_epochs(batches: DataLoader[Sample], pool: Executor) -> tuple[float, float]:
     """Return the seconds of one epoch of every network, the tutorial's way and ours."""
     networks = [network.build() for network in NETWORKS.values()]
     tutorial = sum(seconds(partial(tutorial_epoch, network, batches)) for network in networks)

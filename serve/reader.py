@@ -30,7 +30,7 @@ class Reader:
 
     def __init__(self, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
-        self._since: dict[asyncio.Task, float] = {}  # start of each task's read
+        self._since: dict[asyncio.Task[object], float] = {}  # start of each task's read
         self._bytes = 0
 
     async def read(self, receive: Receive) -> bytes:

@@ -35,7 +35,7 @@ def postgresql() -> Iterator[str]:
     folder, port = Path(tempfile.mkdtemp(prefix="postgresql-")), free_port()
     shutil.chown(folder, user)
     tools, account = Path(str(INITDB)).parent, user if os.getuid() == 0 else None
-    control = [tools / "pg_ctl", "-D", folder, "-w", "-l", folder / "log"]
+    control: list[str | Path] = [tools / "pg_ctl", "-D", folder, "-w", "-l", folder / "log"]
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
 
     def call(*command: str | Path) -> None:

@@ -22,7 +22,7 @@ def test_a_wrong_export_is_caught(name: str, network: BatchNormMLP, small_datase
 def test_a_correct_export_is_not_caught(
     network: BatchNormMLP, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(mutants.MUTANTS, "nothing", lambda network, _images: export(network))
+    monkeypatch.setitem(MUTANTS, "nothing", lambda network, _images: export(network))
     monkeypatch.setattr(mutants, "NOT_EXPORTED", {"nothing"})
     caught = what_catches("nothing", network, small_dataset.test_images, limit=1e-4)
     assert not any(caught.values())

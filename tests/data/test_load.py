@@ -30,8 +30,8 @@ def test_the_dataset_is_as_torchvision_reads_it(dataset: Dataset) -> None:
 
 def test_images_and_labels_are_what_the_definition_says(dataset: Dataset) -> None:
     for images, labels in (dataset[:2], dataset[2:]):
-        assert (images.shape[1:], images.dtype) == (IMAGE_SHAPE, np.uint8)
-        assert (set(labels), labels.dtype) == (set(range(CLASSES)), np.int64)
+        assert (images.shape[1:], images.dtype) == (IMAGE_SHAPE, np.dtype("uint8"))
+        assert (set(labels), labels.dtype) == (set(range(CLASSES)), np.dtype("int64"))
 
 
 @pytest.mark.parametrize("name", DIGESTS)

@@ -146,8 +146,8 @@ def test_what_is_watched_is_the_batch_normalization_of_the_first_layer(
     model.graph.output.append(output)
     (units,) = infer(model, images, found["drift_tensor"])
     assert np.abs(units - outputs[0].numpy()).max() < 1e-4
-    assert json.loads(found["unit_mean"]) == norm.bias.tolist()
-    assert json.loads(found["unit_std"]) == norm.weight.abs().tolist()
+    assert json.loads(found["unit_mean"]) == norm.get_parameter("bias").tolist()
+    assert json.loads(found["unit_std"]) == norm.get_parameter("weight").abs().tolist()
 
 
 @torch.inference_mode()

@@ -40,7 +40,7 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
     monkeypatch.setattr(files, "PROJECT", tmp_path)
     monkeypatch.setattr(files, "LOCKS", tmp_path)
     yield MlflowClient(store)
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +50,7 @@ class Load:
 
 
 @contextmanager
-def load(address: str, models: Sequence[Served], clients: int = 4) -> Iterator[Load]:
+def load(address: str, models: list[Served], clients: int = 4) -> Iterator[Load]:
     """Request inference of each model from several threads for the duration of the block."""
     seen, done = Load(), threading.Event()
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,13 +59,13 @@ def request(inputs: Arrays, binary: bool = False) -> tuple[bytes, dict[str, str]
     """A request as JSON, or with the inputs and outputs as raw bytes; and its headers."""
     names = {np.dtype(d.dtype): d.name for d in DATATYPES.values()}
     raw, tensors = b"", []
-    for name, array in inputs.items():
-        tensor = {"name": name, "datatype": names[array.dtype], "shape": array.shape}
+    for name, data in inputs.items():
+        tensor: dict[str, Any] = {"name": name, "datatype": names[data.dtype], "shape": data.shape}
         if binary:
-            tensor["parameters"] = {"binary_data_size": array.nbytes}
-            raw += array.tobytes()
+            tensor["parameters"] = {"binary_data_size": data.nbytes}
+            raw += data.tobytes()
         else:
-            tensor["data"] = array.tolist() if array.ndim else [array.tolist()]
+            tensor["data"] = data.tolist() if data.ndim else [data.tolist()]
         tensors.append(tensor)
     head = json.dumps({"inputs": tensors, "parameters": {"binary_data_output": binary}}).encode()
     headers = {"Inference-Header-Content-Length": str(len(head))} if binary else {}

@@ -62,7 +62,7 @@ def started(
     models: Path | str | Sequence[Path | str],
     *options: str,
     log: Path | None = None,
-    program: tuple[str, ...] = SERVE,
+    program: Sequence[str] = SERVE,
     **environment: str,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the server on a free port; yield its process and address after its first line."""

@@ -1,5 +1,6 @@
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_a_failure_reaches_the_requests_that_cause_it_and_no_other(
         with monkeypatch.context() as patch:
             patch.setattr(engine, "infer", fail_if_blank)
             requests = (infer(batcher, images) for images in (image, 0 * image, image, 0 * image))
-            answers = await asyncio.gather(*requests, return_exceptions=True)
+            answers: list[Any] = await asyncio.gather(*requests, return_exceptions=True)
         assert engine.sizes == [4, 1, 1, 1, 1]
         assert [type(answer) for answer in answers] == [dict, ZeroDivisionError] * 2
         alone = engine.infer({"images": image})

@@ -77,7 +77,7 @@ def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path, model:
     assert predictor["model"]["storageUri"] == f"s3://models/mnist-batchnorm/{version}"
 
 
-def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+def instructions(dockerfile: Path) -> list[tuple[str, ...]]:
     """Return the instructions of a Dockerfile, each with its arguments."""
     lines = [line for line in dockerfile.read_text().splitlines() if not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", "")

@@ -33,7 +33,7 @@ def test_a_generated_client_has_all_routes_and_runs_the_model(
     document = server.get("/openapi.json").json()
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     generate = ["generate", "--path", "openapi.json", "--output-path", "client", "--meta", "none"]
-    command = [tools / "openapi-python-client", *generate, "--fail-on-warning"]
+    command = [str(tools / "openapi-python-client"), *generate, "--fail-on-warning"]
     subprocess.run(command, cwd=tmp_path, check=True)
     routes = [route for methods in document["paths"].values() for route in methods.values()]
     modules = [path.stem for path in (tmp_path / "client/api/default").glob("*.py")]
@@ -42,7 +42,7 @@ def test_a_generated_client_has_all_routes_and_runs_the_model(
     }
 
     image = small_dataset.test_images[0]
-    run = [tools / "python", "-c", CALL, str(server.base_url)]
+    run = [str(tools / "python"), "-c", CALL, str(server.base_url)]
     pixels = json.dumps(image.ravel().tolist())
     found = json.loads(subprocess.check_output(run, input=pixels, text=True, cwd=tmp_path))
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28], "data": [image.tolist()]}

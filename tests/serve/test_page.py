@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -146,8 +147,8 @@ def test_the_hint_is_about_the_device_in_use(browser: Browser, address: str) -> 
 
 
 def test_only_a_finished_drawing_counts_for_drift(page: Page) -> None:
-    half_drawn: list[dict] = []
-    finished: list[dict] = []
+    half_drawn: list[dict[str, Any]] = []
+    finished: list[dict[str, Any]] = []
 
     def sort(request: Request) -> bool:
         body = json.loads(request.post_data or "{}")

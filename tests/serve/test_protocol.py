@@ -171,9 +171,9 @@ def test_outputs_are_raw_where_that_is_requested(
 
 
 def test_raw_outputs_follow_the_json_in_their_order() -> None:
-    requested = {"outputs": [{"name": "probabilities"}, {"name": "logits"}]}
+    requested = [{"name": "probabilities"}, {"name": "logits"}]
     request = DECODER.decode(
-        *raw_body(bytes(784), parameters={"binary_data_output": True}, **requested)
+        *raw_body(bytes(784), parameters={"binary_data_output": True}, outputs=requested)
     )
     tensors = {
         name: np.full((1, 10), i, np.float32) for i, name in enumerate(("logits", "probabilities"))

@@ -5,7 +5,9 @@ import queue
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -86,16 +88,19 @@ def test_no_bad_model_is_served_and_the_next_good_one_is(
         assert response.status_code == 200
         return response.json()["model_version"]
 
+    def refused(count: int) -> bool:
+        return log.read_text().count("kept version") == count
+
     with serving(model, log=log) as (process, address):
         old = version(address)
-        for number, (change, _) in enumerate(BAD.values()):
+        for number, (change, _) in enumerate(BAD.values(), 1):
             bad = onnx.ModelProto()
             bad.CopyFrom(good)
             change(bad)
             onnx.save(bad, bad_file)
             bad_file.replace(model)
             process.send_signal(signal.SIGHUP)
-            wait_until(lambda count=number: log.read_text().count("kept version") == count + 1)
+            wait_until(partial(refused, number))
             assert version(address) == old
         other_model.replace(model)
         process.send_signal(signal.SIGHUP)
@@ -106,18 +111,15 @@ def test_no_bad_model_is_served_and_the_next_good_one_is(
 @pytest.mark.drill
 @pytest.mark.parametrize("error", [MemoryError, KeyError, RuntimeError("line\nline"), EOFError])
 def test_whatever_a_load_raises_the_next_one_works(
-    model: Path, other_model: Path, error: Exception, caplog: pytest.LogCaptureFixture
+    model: Path,
+    other_model: Path,
+    error: Exception | type[Exception],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loads = iter([error, Engine(other_model)])
-
-    def next_load() -> Engine:
-        found = next(loads)
-        if not isinstance(found, Engine):
-            raise found
-        return found
+    next_load = Mock(side_effect=[error, Engine(other_model)])
 
     async def reload_twice() -> None:
-        models, requests = Models([Engine(model)]), queue.SimpleQueue()
+        models, requests = Models([Engine(model)]), queue.SimpleQueue[int]()
         (batcher,) = models.batchers
         old = batcher.engine.version
         Reloader([next_load], models, requests).start()

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from tests.support import free_port
 pytestmark = [pytest.mark.drill, pytest.mark.slow]
 
 MODEL = "/v2/models/batchnorm_mlp"
+UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 # The requests to which we answer otherwise, and why.
 WANTED = {
     "null parameters": "an optional field may be null, as KServe's clients send it",
@@ -65,7 +66,7 @@ def answers(
     folder = tmp_path_factory.mktemp("triton")
     model, repository = folder / "model.onnx", folder / "repository"
     model.write_bytes(exported)
-    deploy = [sys.executable, "-m", "serve.deploy", repository, "--model", model]
+    deploy = [sys.executable, "-m", "serve.deploy", str(repository), "--model", str(model)]
     subprocess.run(deploy, check=True, cwd=ROOT)
     port = free_port()
     process = triton.start(repository, port, free_port())
@@ -98,9 +99,7 @@ def answer(port: int, exchange: Exchange, version: str = "1") -> Answer:
     finally:
         connection.close()
     headers = {name.lower(): value for name, value in response.getheaders()}
-    unpack = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(
-        headers.get("content-encoding", ""), lambda body: body
-    )
+    unpack = UNPACK.get(headers.get("content-encoding", ""), bytes)
     return Answer(response.status, headers, unpack(body))
 
 

@@ -17,7 +17,7 @@ from pipeline.study.deep import deep_network
 from pipeline.study.experiments import EXPERIMENTS
 from pipeline.study.pair import NORMED, PAIR, PLAIN
 from pipeline.study.tables import NAMES, Tables, read_tables, write_table
-from pipeline.train.loop import initial_network, train
+from pipeline.train.loop import initial_network, select, train
 from pipeline.train.step import TracedStep
 
 CPU = torch.device("cpu")
@@ -222,7 +222,6 @@ def test_every_seed_overfits_images_of_its_own(
     mnist: Dataset, study_params: StudyParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    select = overfitting.select
 
     def remember(batch: Tensor, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(x)
@@ -241,7 +240,6 @@ def test_all_variants_of_a_seed_see_the_same_batches_of_300_images(
     mnist: Dataset, study_params: StudyParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
-    select = overfitting.select
 
     def remember(batch: Tensor, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(batch)

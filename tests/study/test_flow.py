@@ -14,6 +14,7 @@ from pipeline.core import files
 from pipeline.core.execution import Execution
 from pipeline.core.params import StudyParams, load_params
 from pipeline.study import flow, report
+from pipeline.study.experiments import EXPERIMENTS
 from pipeline.study.tables import Tables, write_table
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -99,7 +100,7 @@ def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
 ) -> None:
     monkeypatch.delenv("STUDY_DASK_SCHEDULER", raising=False)
     some = ("speed", "scale", "activations")  # the others take most of the time
-    monkeypatch.setattr(flow, "EXPERIMENTS", {name: flow.EXPERIMENTS[name] for name in some})
+    monkeypatch.setattr(flow, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in some})
 
     def write_verdicts(_params: StudyParams) -> str:  # the report takes every table
         files.write_json(files.VERDICTS, {})

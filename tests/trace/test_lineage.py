@@ -244,7 +244,7 @@ def test_mlflow_loads_and_serves_the_champion(project: Path) -> None:
         response = client.post("/invocations", json={"inputs": {"images": images}}).json()
     assert np.shape(response["predictions"]["logits"]) == (2, 10)
     version = client_of(project).get_model_version_by_alias("mnist-batchnorm", "champion")
-    assert "Version 1 was judged champion" in version.description
+    assert "Version 1 was judged champion" in str(version.description)
 
 
 def test_our_server_serves_the_champion(project: Path) -> None:

@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from pipeline.core import files
 from pipeline.core.execution import Execution, Update
@@ -43,7 +45,7 @@ def updates(client: MlflowClient) -> Iterator[Queue[Update | None]]:
 def seen(client: MlflowClient, epochs: int, status: str = "RUNNING") -> bool:
     """Wait until MLflow has one run with so many epochs and that status."""
     for _ in range(100):
-        runs = client.search_runs(["1"]) if client.get_experiment("0") else []
+        runs = client.search_runs(["1"])
         if len(runs) == 1 and runs[0].info.status == status:
             history = client.get_metric_history(runs[0].info.run_id, "test_accuracy")
             if [m.value for m in history] == [row.test_accuracy for row in ROWS[:epochs]]:
@@ -84,8 +86,8 @@ def test_epochs_that_wait_are_sent_at_once(
     sent: list[int] = []
     log_batch = MlflowClient.log_batch
 
-    def count(self: MlflowClient, run_id: str, metrics: object = (), **more: object) -> object:
-        sent.append(len(metrics))  # type: ignore[arg-type]
+    def count(self: MlflowClient, run_id: str, metrics: Sequence[Metric] = (), **more: Any) -> Any:
+        sent.append(len(metrics))
         return log_batch(self, run_id, metrics, **more)
 
     monkeypatch.setattr(MlflowClient, "log_batch", count)

@@ -81,7 +81,7 @@ def test_a_run_has_every_epoch_every_parameter_and_the_figure(client: MlflowClie
         assert [(m.step, m.value) for m in metrics] == [
             (row.epoch, getattr(row, name)) for row in HISTORY
         ]
-    assert [m.timestamp for m in metrics] == [3000, 5000]
+        assert [m.timestamp for m in metrics] == [3000, 5000]
     assert (run.info.start_time, run.info.end_time) == (1000, 5000)
     found = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert found == {"losses.png", "answers"}

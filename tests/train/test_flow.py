@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import LogFilter
+from prefect.client.schemas.filters import LogFilter, LogFilterTaskRunId
 from prefect.logging.handlers import APILogWorker
 
 from models import NETWORKS
@@ -67,7 +68,7 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
         if status == 0:
             files.write_atomically(files.weights_path(key), key.encode())
             write_history(files.history_path(key), HISTORY)
-            write_predictions(key, [0, 1], [0, 2])
+            write_predictions(key, np.array([0, 1]), np.array([0, 2]))
         rows = json.dumps([row._asdict() for row in HISTORY])
         return popen([sys.executable, "-c", TRAINER, rows, str(status)], **options)  # type: ignore[call-overload]
 
@@ -116,7 +117,9 @@ def logs_of(flow_run: UUID) -> dict[str, list[str]]:
         return {
             task.name: [
                 line.message
-                for line in client.read_logs(LogFilter(task_run_id={"any_": [task.id]}))
+                for line in client.read_logs(
+                    LogFilter(task_run_id=LogFilterTaskRunId(any_=[task.id]))
+                )
             ]
             for task in tasks
         }

@@ -106,7 +106,7 @@ def test_weights_that_are_not_finite_stop_the_training(
     small_dataset: Dataset, train_params: TrainParams
 ) -> None:
     network = initial_network("batchnorm_mlp", 0)
-    network.bn1.running_var.fill_(float("inf"))  # which no training loss shows
+    network.get_buffer("bn1.running_var").fill_(float("inf"))  # which no training loss shows
     with pytest.raises(FloatingPointError, match="not finite after epoch 1"):
         list(train(network, small_dataset, train_params))
 

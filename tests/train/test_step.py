@@ -65,6 +65,8 @@ def test_the_first_call_traces_and_takes_exactly_one_step(name: str) -> None:
 class Linear(nn.Module):
     """What the networks below have in common."""
 
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(784, 10)
