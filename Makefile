@@ -35,7 +35,7 @@ test: $(ALL) data ## Run the tests.
 	pytest -n 2 --dist loadfile -m "not slow"
 
 drill: $(ALL) data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
-	pytest -n 2 --dist loadfile -m drill -k "$(WHAT)"
+	pytest -n 2 --dist loadfile -m slow -k "$(WHAT)"
 
 check: $(ALL) ## Lint and type-check.
 	ruff check .

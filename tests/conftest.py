@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
@@ -26,13 +27,29 @@ from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.graph import self_test, to_onnx
 from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.train.loop import train
-from tests.support import Run
+from tests.support import INITDB, Run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# What the tests with a marker need, and why they are skipped without it.
+NEEDS = {
+    "browser": (CHROMIUM, "needs Chromium: apt-get install chromium"),
+    "gpu": (torch.cuda.is_available(), "needs an NVIDIA GPU and its driver"),
+    "services": (INITDB, "needs PostgreSQL: apt-get install postgresql"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need what this machine does not have."""
+    for name, (there, reason) in NEEDS.items():
+        for item in items if not there else []:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a table of the drills that ran, with the figures that they recorded."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    drills = [report for report in reports if report.when == "call" and "drill" in report.keywords]
+    drills = [report for report in reports if report.when == "call" and "slow" in report.keywords]
     if drills:
         terminalreporter.section("drills")
         terminalreporter.line("| drill | what must hold | seen | result |")
@@ -137,6 +154,14 @@ def new_server(model: Path) -> Iterator[httpx.Client]:
     """A client of a server of its own, for tests that count or measure."""
     with running_server(model) as client:
         yield client
+
+
+@pytest.fixture(scope="module")  # while it is open, no other test could use asyncio
+def browser() -> Iterator[Browser]:
+    """Chromium, in which each test opens pages of its own."""
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-background-networking"]
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
 
 
 @pytest.fixture(scope="session")

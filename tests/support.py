@@ -1,6 +1,7 @@
 """What several test modules share that is not a fixture."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.which("initdb"))
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ from models import NETWORKS
 from pipeline.core.files import sha256
 from tests.support import Run, free_port, set_param, start, wait_for
 
-pytestmark = [pytest.mark.drill, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 WEIGHTS = "artifacts/batchnorm_mlp/weights.safetensors"
 RecordProperty = Callable[[str, object], None]

@@ -1,7 +1,6 @@
 """The deployment that runs `dvc repro` at night, and Prefect's pages, on a server of their own."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -10,12 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from models import NETWORKS
 from tests.support import Run, free_port, set_param
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +79,14 @@ def test_the_flow_runs_the_stages_and_one_that_fails_leaves_the_last_results(
     assert "train" not in run("dvc status").stdout
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
-def test_prefects_page_of_a_task_shows_the_epochs(server: str) -> None:
+@pytest.mark.browser
+def test_prefects_page_of_a_task_shows_the_epochs(server: str, browser: Browser) -> None:
     body = {"task_runs": {"name": {"like_": "train simple_mlp"}}, "sort": "END_TIME_DESC"}
     tasks = httpx.post(f"{server}/api/task_runs/filter", json=body).json()
     finished = next(task for task in tasks if task["state_type"] == "COMPLETED")
     assert {task["name"] for task in tasks} <= {f"train {key}" for key in NETWORKS}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.goto(f"{server}/runs/task-run/{finished['id']}")
-        page.get_by_text("epoch 1/1: train loss").first.wait_for(timeout=60_000)
-        page.get_by_text("training SimpleMLP with epochs=1").first.wait_for()
-        browser.close()
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(f"{server}/runs/task-run/{finished['id']}")
+    page.get_by_text("epoch 1/1: train loss").first.wait_for(timeout=60_000)
+    page.get_by_text("training SimpleMLP with epochs=1").first.wait_for()
+    page.close()

@@ -64,8 +64,8 @@ def calls_outside(words: list[str], ready: str | None, cwd: Path, folder: Path) 
     return [line for line in trace.read_text().splitlines() if OUTSIDE.search(line)]
 
 
-@pytest.mark.drill
 @needs_strace
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_of_the_server_reaches_no_other_machine(
     name: str, model: Path, tmp_path: Path
@@ -76,7 +76,6 @@ def test_a_command_of_the_server_reaches_no_other_machine(
     assert calls_outside(words, ready, ROOT, tmp_path) == []
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 @needs_strace
 def test_the_stages_reach_no_other_machine(new_project: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from models import NETWORKS
 from tests.support import Run, free_port, set_param, start, wait_for
 
-pytestmark = [pytest.mark.drill, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 EPOCHS = 3
 HINT = "Nothing is lost: run `dvc repro` again when it is back"

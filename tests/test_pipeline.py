@@ -345,7 +345,6 @@ def test_help_is_printed_and_nothing_runs(run: Run, project: Path, stage: str) -
     assert times() == before
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "run_again"),

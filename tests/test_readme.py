@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from threading import Thread
 
 import pytest
 from mlflow import MlflowClient
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from models import NETWORKS
 from pipeline.core.execution import Execution, Update
@@ -38,7 +37,6 @@ CHARTS = re.findall(r"\((http://127\.0\.0\.1:5000/#[^)]*)\)", README)
 (PYTHON,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 UI = SERVERS["make ui"]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,20 +94,16 @@ def test_curl_classifies_the_seven(run: Run, project: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(project: Path, environment: None) -> Iterator[Page]:
+def page(project: Path, environment: None, browser: Browser) -> Iterator[Page]:
     """A page of a browser, while `make ui` runs."""
-    if not CHROMIUM:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with running("make ui", project), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with running("make ui", project):
         page = browser.new_page(viewport={"width": 1900, "height": 1200})
         page.set_default_timeout(60_000)
         yield page
-        browser.close()
+        page.close()
 
 
+@pytest.mark.browser
 def test_mlflow_plots_the_curves_of_both_runs_together(page: Page) -> None:
     page.goto(CHARTS[0])
     for key in NETWORKS:
@@ -117,12 +111,14 @@ def test_mlflow_plots_the_curves_of_both_runs_together(page: Page) -> None:
             page.get_by_text(f"{key} ({metric})").first.wait_for()
 
 
+@pytest.mark.browser
 def test_mlflows_runs_have_a_data_set_a_source_and_a_model(page: Page) -> None:
     page.goto(f"{UI}#/experiments/1/runs?workflowType=machine_learning")
     for text in ("MNIST training", "python -m pipeline.train", "mnist-batchnorm v1"):
         page.get_by_text(text).first.wait_for()
 
 
+@pytest.mark.browser
 def test_mlflows_page_of_the_model_is_linked_to_its_version(page: Page, project: Path) -> None:
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     champion = client.get_model_version_by_alias("mnist-batchnorm", "champion")
@@ -132,6 +128,7 @@ def test_mlflows_page_of_the_model_is_linked_to_its_version(page: Page, project:
         page.get_by_text(metric, exact=True).first.wait_for()
 
 
+@pytest.mark.browser
 def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
     page: Page, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,15 +15,13 @@ from moto.server import ThreadedMotoServer
 
 from models import NETWORKS
 from pipeline.core.files import sha256
-from tests.support import Run, free_port
+from tests.support import INITDB, Run, free_port
 
-INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.which("initdb"))
 MODEL = "artifacts/batchnorm_mlp/model.onnx"
 
 pytestmark = [
-    pytest.mark.drill,
     pytest.mark.slow,
-    pytest.mark.skipif(not INITDB, reason="needs PostgreSQL: apt-get install postgresql"),
+    pytest.mark.services,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # boto3's and moto's own
 ]
 

@@ -6,13 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.broken import (
-    batch_statistics,
-    export,
-    export_changed,
-    transpose_weight,
-    wrong_eps,
-)
 from models import BatchNormMLP
 from pipeline.certify.backends import deployed_logits, file_logits, pytorch_logits
 from pipeline.certify.certificate import certify
@@ -21,6 +14,13 @@ from pipeline.certify.figure import draw_certificate
 from pipeline.core.params import CertifyParams
 from pipeline.data.load import Dataset
 from pipeline.export.graph import self_test, to_onnx
+from tests.certify.broken import (
+    batch_statistics,
+    export,
+    export_changed,
+    transpose_weight,
+    wrong_eps,
+)
 from tests.support import Stranger
 
 PARAMS = CertifyParams(max_abs_difference=1e-4, request_size=100)

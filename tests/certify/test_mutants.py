@@ -1,10 +1,10 @@
 import pytest
 
-from bench import mutants
-from bench.broken import MUTANTS, NOT_EXPORTED, export
-from bench.mutants import CHECKS, what_catches
 from models import BatchNormMLP
 from pipeline.data.load import Dataset
+from tests.certify import mutants
+from tests.certify.broken import MUTANTS, NOT_EXPORTED, export
+from tests.certify.mutants import CHECKS, what_catches
 
 
 @pytest.mark.parametrize("name", MUTANTS)

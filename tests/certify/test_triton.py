@@ -9,7 +9,6 @@ from serve.deploy import triton
 from tests.support import Run
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 def test_triton_answers_all_test_images_as_pytorch_over_http_and_grpc(
     run: Run, project: Path

@@ -108,6 +108,7 @@ def test_the_file_has_no_path(any_model: onnx.ModelProto) -> None:
         assert path not in to_bytes(model)
 
 
+@pytest.mark.slow
 def test_another_process_in_another_folder_makes_the_same_bytes(
     name: str, any_model: onnx.ModelProto, elsewhere: Path
 ) -> None:

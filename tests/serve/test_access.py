@@ -76,7 +76,6 @@ def test_the_pages_and_the_health_checks_need_no_token(guarded: httpx.Client) ->
         assert guarded.get(path).status_code == 401
 
 
-@pytest.mark.drill
 def test_requests_without_the_token_are_logged_and_counted(
     guarded: httpx.Client, log: Path
 ) -> None:
@@ -92,7 +91,6 @@ def test_requests_without_the_token_are_logged_and_counted(
     assert r"401 for GET '/v2/secret\nline' from 127.0.0.1" in log.read_text()
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize("token", ["line\n", "two words", "tab\t", "ümlaut", " ", "\x7f"])
 def test_a_token_that_no_client_can_send_is_refused_at_the_start(model: Path, token: str) -> None:
     command = [sys.executable, "-m", "serve", "--model", str(model), "--port", "0"]
@@ -146,7 +144,6 @@ def test_a_host_must_be_an_address_or_allowed(host: str, allowed: bool) -> None:
     Access(hosts=["*"]).check(scope)
 
 
-@pytest.mark.drill
 def test_a_page_of_another_host_gets_no_answer(model: Path) -> None:
     with serving(model, "--allowed-hosts", "digits.example") as (_, address):
 
@@ -159,7 +156,6 @@ def test_a_page_of_another_host_gets_no_answer(model: Path) -> None:
         assert status("/v2/health/ready", "evil.example") == 200
 
 
-@pytest.mark.drill
 def test_it_listens_on_an_ipv6_address(model: Path) -> None:
     with serving(model, "--host", "::1") as (_, address):
         assert address.startswith("http://[::1]:")

@@ -49,7 +49,6 @@ def test_the_health_routes_report_live_and_ready(server: httpx.Client, model: Pa
         assert server.get(path).json() == {"name": "batchnorm_mlp", "ready": True}
 
 
-@pytest.mark.drill
 def test_readiness_is_503_while_the_model_fails(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

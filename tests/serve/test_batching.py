@@ -95,7 +95,6 @@ def test_a_failure_reaches_the_requests_that_cause_it_and_no_other(
     asyncio.run(infer_all())
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize("part", ["observe_batch", "observe_requests"])
 def test_no_caller_is_lost_if_recording_its_batch_fails(
     model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, part: str

@@ -81,7 +81,7 @@ def flood(server: Server, count: int, first: bytes, repeated: bytes, seconds: fl
     return peak
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FLOODS)
 def test_memory_grows_by_less_than_32_mb_and_others_are_answered(
     server: Server, several: list[Served], kind: str, record_property: Record
@@ -98,7 +98,7 @@ def test_memory_grows_by_less_than_32_mb_and_others_are_answered(
     assert memory_mb(process) - before < GROWTH_MB
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_large_answers_of_100_clients_that_never_read_cost_less_than_128_mb(
     several: list[Served], tmp_path: Path, record_property: Record
 ) -> None:
@@ -144,7 +144,7 @@ def test_pipelined_requests_are_answered_in_order_and_their_number_is_limited(
     assert b"connection: close" in content[content.rindex(b"HTTP/1.1") :]
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_connections_over_the_limit_are_503_and_others_still_answered(server: Server) -> None:
     _, address = server
     with ExitStack() as stack:
@@ -155,7 +155,6 @@ def test_connections_over_the_limit_are_503_and_others_still_answered(server: Se
     wait_until(lambda: status(address, http_request("GET", "/v2")) == 200)
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 def test_idle_and_half_sent_and_unread_connections_end_within_15_s(
     server: Server, record_property: Record
@@ -179,7 +178,6 @@ def test_idle_and_half_sent_and_unread_connections_end_within_15_s(
     assert seconds < 25
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 def test_100000_requests_and_50000_connections_leave_memory_flat(
     server: Server, record_property: Record

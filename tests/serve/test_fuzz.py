@@ -97,7 +97,6 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, str | None]:
     return body[: draw(st.just(len(body)) | st.integers(0, len(body)))], length
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 def test_ten_thousand_bodies_cause_no_failure_no_hang_and_no_growth(
     address: str, connection: http.client.HTTPConnection
@@ -137,6 +136,7 @@ def test_ten_thousand_bodies_cause_no_failure_no_hang_and_no_growth(
     assert httpx.get(f"http://{address}/v2/health/ready").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_server_conforms_to_its_openapi_document(address: str, tmp_path: Path) -> None:
     (version,) = httpx.get(f"http://{address}/v2/models/batchnorm_mlp").json()["versions"]
     parameters = f'[parameters]\nname = "batchnorm_mlp"\nversion = "{version}"\n'

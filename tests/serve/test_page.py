@@ -2,20 +2,18 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 
 from models import NETWORKS
 from pipeline.certify.server import running_server
 from pipeline.core import files
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
+pytestmark = pytest.mark.browser
 
 Stroke = list[tuple[float, float]]  # points, 0 to 1 from the canvas's upper left corner
 DIGITS: dict[int, list[Stroke]] = {
@@ -31,13 +29,6 @@ def address() -> Iterator[str]:
     models = [files.require(files.model_path(key), "export") for key in NETWORKS]
     with running_server(*models) as client:
         yield str(client.base_url)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-background-networking"]
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
 
 
 def open_page(browser: Browser, address: str, device: str = "desktop") -> Page:

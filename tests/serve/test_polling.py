@@ -47,7 +47,7 @@ def register(store: str, model: Path, folder: Path) -> None:
     client.set_registered_model_alias("digits", "champion", version)
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_polling_leaves_no_folder_and_no_progress_bar(
     model: Path, other_model: Path, tmp_path: Path, store: str, record_property: Record
 ) -> None:
@@ -81,7 +81,6 @@ def refusing() -> Iterator[str]:
     yield f"http://127.0.0.1:{free_port()}"
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 @pytest.mark.parametrize("store", [silent, refusing], ids=["silent", "refusing"])
 def test_a_start_without_mlflow_ends_within_20_s_with_one_line(

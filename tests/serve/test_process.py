@@ -41,7 +41,6 @@ def test_an_invalid_option_is_refused(options: dict[str, float | str]) -> None:
         check(Namespace(**{"workers": 1, "poll": None, "host": "::1"} | options))
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize("duration_s", [3, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["batchnorm_mlp", "two_inputs"])
 def test_overload_of_a_model_is_answered_or_refused_and_fails_no_request_of_another(

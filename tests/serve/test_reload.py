@@ -24,7 +24,7 @@ from tests.serve.process import INFER, MODEL, Record, raw_request, serving, wait
 NAMES = ["batchnorm_mlp", "two_inputs", "no_batch"]
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--poll", "0.02"]], ids=["hangup", "poll"])
 @pytest.mark.parametrize("changed", NAMES)
 def test_fifty_swaps_of_one_of_three_models_under_load_fail_no_request(
@@ -75,7 +75,6 @@ def test_of_three_models_the_one_with_a_corrupted_file_stays_and_the_others_are_
         assert [model.status(address) for model in several] == [200] * 3
 
 
-@pytest.mark.drill
 def test_no_bad_model_is_served_and_the_next_good_one_is(
     model: Path, other_model: Path, tmp_path: Path, record_property: Record
 ) -> None:
@@ -108,7 +107,6 @@ def test_no_bad_model_is_served_and_the_next_good_one_is(
     record_property("seen", f"{len(BAD)} bad models refused")
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize("error", [MemoryError, KeyError, RuntimeError("line\nline"), EOFError])
 def test_whatever_a_load_raises_the_next_one_works(
     model: Path,
@@ -146,7 +144,7 @@ def test_poll_swaps_without_a_signal(model: Path, other_model: Path) -> None:
         wait_until(lambda: httpx.get(address + MODEL).json()["versions"] != version)
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_a_file_that_is_rewritten_in_place_while_polled_is_never_served_torn(
     several: list[Served], model: Path, other_model: Path, record_property: Record
 ) -> None:

@@ -63,7 +63,7 @@ def stop_within_20_s(process: subprocess.Popen[str], record_property: Record) ->
     assert seconds < 20
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_stops_within_20_s_although_a_client_never_reads(
     model: Path, workers: str, record_property: Record
@@ -75,7 +75,6 @@ def test_it_stops_within_20_s_although_a_client_never_reads(
         stop_within_20_s(process, record_property)
 
 
-@pytest.mark.drill
 def test_it_stops_within_20_s_although_a_poll_hangs(
     model: Path, tmp_path: Path, record_property: Record
 ) -> None:
@@ -89,7 +88,6 @@ def test_it_stops_within_20_s_although_a_poll_hangs(
         stop_within_20_s(process, record_property)
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_hangup_right_after_the_first_line_kills_nobody_and_is_not_forgotten(
     model: Path, other_model: Path, workers: str

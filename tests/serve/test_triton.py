@@ -18,7 +18,7 @@ from tests.serve.exchanges import Exchange, invalid, valid
 from tests.serve.process import Record, serving, wait_until
 from tests.support import free_port
 
-pytestmark = [pytest.mark.drill, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 MODEL = "/v2/models/batchnorm_mlp"
 UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}

@@ -43,7 +43,6 @@ def test_workers_share_their_metrics(model: Path) -> None:
     assert 'inference_batch_rows_sum{model="batchnorm_mlp"} 60.0' in text
 
 
-@pytest.mark.drill
 def test_a_killed_worker_is_replaced_and_logged(
     several: list[Served], tmp_path: Path, record_property: Record
 ) -> None:
@@ -64,7 +63,7 @@ def test_a_killed_worker_is_replaced_and_logged(
     record_property("seen", f"another started within {max(seconds):.1f} s")
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--poll", "0.1"]], ids=["hangup", "poll"])
 def test_a_reload_reaches_all_models_of_all_workers_and_their_replacements(
     several: list[Served], tmp_path: Path, options: list[str]
@@ -87,7 +86,6 @@ def test_a_reload_reaches_all_models_of_all_workers_and_their_replacements(
         assert all(versions(address) == new for _ in range(20))
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 def test_workers_that_die_again_and_again_end_the_server(
     model: Path, tmp_path: Path, record_property: Record
@@ -105,7 +103,7 @@ def test_workers_that_die_again_and_again_end_the_server(
     assert log.read_text().rstrip().endswith("stopping")
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_shared_folder_and_the_workers_go_with_their_leader(
     model: Path, tmp_path: Path, number: signal.Signals
@@ -135,7 +133,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_start_is_named(
     model: Path, tmp_path: Path, record_property: Record
 ) -> None:
@@ -154,7 +152,7 @@ def reserved(disk: Path) -> list[Path]:
     return [path for path in disk.glob("serve-metrics-*/*.db") if path.stat().st_size]
 
 
-@pytest.mark.drill
+@pytest.mark.slow
 def test_a_disk_that_fills_up_does_not_stop_inference(model: Path, tmp_path: Path) -> None:
     with (
         small_disk(tmp_path / "disk", "4m") as disk,

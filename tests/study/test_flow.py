@@ -75,7 +75,6 @@ def expected(
     return digests(tmp_path / "expected")
 
 
-@pytest.mark.drill
 @pytest.mark.slow
 def test_a_dask_cluster_of_two_workers_gives_the_same_bytes_as_one_process(
     expected: dict[str, str],

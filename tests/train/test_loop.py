@@ -130,7 +130,7 @@ def test_a_missing_gpu_is_an_error_that_names_the_parameter(param: str) -> None:
         choose_device("cuda", param)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and its driver")
+@pytest.mark.gpu
 @pytest.mark.parametrize("key", NETWORKS)
 def test_the_gpu_trains_as_the_cpu_does(
     key: str, small_dataset: Dataset, train_params: TrainParams

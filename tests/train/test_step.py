@@ -9,12 +9,7 @@ from models import NETWORKS
 from pipeline.train.step import TracedStep, autograd_step, simplify
 from tests.support import Stranger
 
-CUDA = pytest.param(
-    "cuda",
-    marks=pytest.mark.skipif(
-        not torch.cuda.is_available(), reason="needs an NVIDIA GPU and its driver"
-    ),
-)
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 BUILDERS = {key: network.build for key, network in NETWORKS.items()} | {"stranger": Stranger}
 
 

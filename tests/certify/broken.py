@@ -1,4 +1,4 @@
-"""Wrong exports; `python -m bench.mutants` shows what catches them."""
+"""Wrong exports; `python -m tests.certify.mutants` shows what catches them."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Breaks the export in a dozen ways and shows what catches each: `python -m bench.mutants`.
+"""Breaks the export in a dozen ways and shows what catches each: `python -m tests.certify.mutants`.
 
 The exit status is 1 if nothing catches a mutant.
 """
@@ -11,7 +11,6 @@ import numpy as np
 from onnx import ModelProto
 from tqdm import tqdm
 
-from bench.broken import MUTANTS, NOT_EXPORTED, export
 from models import BatchNormMLP
 from pipeline.certify.backends import file_logits, pytorch_logits
 from pipeline.certify.comparison import compare
@@ -20,6 +19,7 @@ from pipeline.certify.stress_images import extreme_images
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
 from pipeline.export.build import load_network
+from tests.certify.broken import MUTANTS, NOT_EXPORTED, export
 
 CHECKS = ["self-test", "file", "optimized file", "JSON", "binary", "extremes", "same bytes"]
 
