@@ -10,6 +10,7 @@ from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
 from pipeline.core.provenance import dvc_experiment
 from pipeline.data.load import load_dataset
+from pipeline.promote.cards import cards, digest_tag
 from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
 from pipeline.promote.roll_back import blocked
 from pipeline.tracking import registry
@@ -71,6 +72,9 @@ def promote() -> None:
         if not (version and last and sound and (last.judged, last.run_id) == (judged, run_id)):
             last = promote_again(client, version, run_id, judged)
             champion = registry.find_alias(client, CHAMPION)
+            version = registry.find_version(client, judged["model.sha256"], run_id)
+        assert version
+        add_cards(client, version)
         files.write_atomically(files.PROMOTION, last.model_dump_json(indent=2).encode())
     print(f"version {last.version} was judged {last.alias}: {last.reason}")
     print(f"the champion is version {champion.version}" if champion else "there is no champion")
@@ -112,6 +116,14 @@ def promote_again(
     if promotion.alias == CHAMPION and challenger and challenger.version == version.version:
         registry.remove_alias(client, CHALLENGER)
     return promotion
+
+
+def add_cards(client: MlflowClient, version: ModelVersion) -> None:
+    """Add the cards of the model in artifacts/ to its version's files unless they are there."""
+    run = client.get_run(str(version.run_id))
+    for name, content in cards(files.CERTIFICATE.read_bytes(), run, version.tags).items():
+        if download(version.source, name) != content:
+            registry.add_file(client, version, name, content, digest_tag(name))
 
 
 def registered_model(version: ModelVersion) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow.onnx
 import numpy as np
@@ -13,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from pipeline.core import files
 from pipeline.core.execution import now_ms
 from pipeline.core.params import load_params
 from pipeline.core.provenance import git, is_dirty
@@ -121,6 +123,17 @@ def describe(
         client.set_tag(str(version.run_id), name, value)
         tag_version(client, version, name, value)
     client.update_model_version(registered_name(), version.version, text)
+
+
+def add_file(
+    client: MlflowClient, version: ModelVersion, name: str, content: bytes, tag: str
+) -> None:
+    """Add a file to a version's files, and tag the version with its SHA-256."""
+    with artifact_storage(), TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        client.log_model_artifact(logged_model_id(version), str(path))
+    tag_version(client, version, tag, files.sha256(content))
 
 
 def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: str) -> None:

@@ -18,6 +18,7 @@ from pipeline.promote import promotion
 from pipeline.promote.roll_back import roll_back
 from pipeline.tracking.registry import logged_model_id
 from pipeline.tracking.store import open_experiment
+from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
 from tests.support import empty_store
 
 Promote = Callable[[str], dict[str, Any]]
@@ -52,11 +53,11 @@ def promote(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Promote:
     """Promote the same network, exported with a note that makes it another file."""
-    tags = {"weights.sha256": "0" * 64, "data.md5": "126198369362df7c54984cf13f63be96.dir"}
-    run_id = client.create_run(open_experiment(client, "mnist-batchnorm"), tags=tags).info.run_id
-    client.log_param(run_id, "network", "batchnorm_mlp")
-    client.log_metric(run_id, "test_loss", 0.1, step=1)
-    client.log_metric(run_id, "test_accuracy", 0.9, step=1)
+    run_id = client.create_run(open_experiment(client, "mnist-batchnorm"), tags=TAGS).info.run_id
+    for name, value in PARAMS.items():
+        client.log_param(run_id, name, value)
+    for name, value in METRICS.items():
+        client.log_metric(run_id, name, value, step=2)
     client.set_terminated(run_id)
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     monkeypatch.setattr(files, "CERTIFICATE_FIGURES", tmp_path / "figures.json")
@@ -73,7 +74,7 @@ def promote(
         model.doc_string = note
         content = model.SerializeToString(deterministic=True)
         files.write_atomically(files.model_path("batchnorm_mlp"), content)
-        certificate = {"passed": True, "model.sha256": files.sha256(content)}
+        certificate = CERTIFICATE | {"model.sha256": files.sha256(content)}
         files.write_json(files.CERTIFICATE, certificate)
         promotion.promote()
         return files.read_json(files.PROMOTION, "promote")
@@ -103,6 +104,32 @@ def test_every_version_keeps_its_own_certificate(client: MlflowClient, promote: 
         path = registered_file(client, version, "certificate.json")
         assert files.sha256(path) == version.tags["certificate.sha256"]
         assert files.read_json(path, "certify")["model.sha256"] == version.tags["model.sha256"]
+
+
+def test_every_version_has_cards_of_its_own_model(client: MlflowClient, promote: Promote) -> None:
+    for note in ("a", "b"):
+        promote(note)
+    for version in client.search_model_versions("name = 'mnist-batchnorm'"):
+        model_card = registered_file(client, version, "model_card.md")
+        assert version.tags["model.sha256"] in model_card.read_text()
+        for card in (model_card, registered_file(client, version, "croissant.json")):
+            assert files.sha256(card) == version.tags[f"{card.stem}.sha256"]
+
+
+@pytest.mark.parametrize("name", ["model_card.md", "croissant.json"])
+def test_a_lost_or_changed_card_is_added_again_without_another_verdict(
+    client: MlflowClient, promote: Promote, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    promote("a")
+    monkeypatch.setattr(promotion, "promote_again", None)  # so that calling it fails
+    path = registered_file(client, champion(client), name)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    promote("a")
+    assert path.read_bytes() == whole
+    path.unlink()
+    promote("a")
+    assert path.read_bytes() == whole
 
 
 def test_the_same_model_is_registered_and_judged_once(
@@ -247,10 +274,10 @@ def test_the_logged_model_shows_its_version_its_parameters_and_its_certificate(
     assert json.loads(model.tags["mlflow.modelVersions"]) == [
         {"name": "mnist-batchnorm", "version": "1"}
     ]
-    assert model.params == {"network": "batchnorm_mlp"}
+    assert model.params == PARAMS
     evaluated = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
     assert evaluated == {
-        "test_loss": (0.1, "MNIST test"),
+        "test_loss": (0.125, "MNIST test"),
         "test_accuracy": (0.9, "MNIST test"),
         "certificate/passed": (1.0, "MNIST test"),
         "certificate/flipped": (0.0, "MNIST test"),

@@ -1,0 +1,126 @@
+"""The model card and the data card, written from records that no training made."""
+
+import copy
+import hashlib
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow.entities import Metric, Param, Run, RunData, RunInfo
+from ruamel.yaml import YAML
+
+from pipeline.core.files import ROOT
+from pipeline.data.dataset import DIGESTS
+from pipeline.promote.cards import data_card, model_card
+from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
+from tests.support import install
+
+RECORDS = {"certificate": CERTIFICATE, "tags": TAGS, "params": PARAMS, "metrics": METRICS}
+
+READ = """
+import logging, sys
+logging.disable()
+import huggingface_hub
+(result,) = huggingface_hub.ModelCard.load(sys.argv[1]).data.eval_results
+print(result.task_type, result.dataset_name, result.metric_type, result.metric_value)
+"""
+
+
+def write(records: dict[str, Any]) -> str:
+    """Return the model card of a run and a certificate with these values."""
+    metrics = [Metric(name, value, 0, 2) for name, value in records["metrics"].items()]
+    params = [Param(name, value) for name, value in records["params"].items()]
+    info = RunInfo("3" * 32, "1", "tests", "FINISHED", 0, 0, "active")
+    certificate = json.dumps(records["certificate"]).encode()
+    return model_card(certificate, Run(info, RunData(metrics, params)), records["tags"])
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    return YAML(typ="safe").load(card.split("---\n")[1])
+
+
+def test_the_front_matter_has_the_runs_network_and_test_accuracy() -> None:
+    found = front_matter(write(RECORDS))
+    assert (found["license"], found["library_name"], found["datasets"]) == (
+        "mit",
+        "onnx",
+        ["mnist"],
+    )
+    (model,) = found["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == "batchnorm_mlp"
+    assert result["dataset"] == {"name": "MNIST", "type": "mnist", "split": "test"}
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.9}]
+
+
+@pytest.mark.parametrize(
+    ("record", "path", "value"),
+    [
+        ("certificate", "passed", False),
+        ("certificate", "images", 321),
+        ("certificate", "accuracy server", 0.8),
+        ("certificate", "max_abs_difference file", 1.6e-6),
+        ("certificate", "max_abs_difference server", None),
+        ("certificate", "flipped server", 4),
+        ("certificate", "margin proven_images", 317),
+        ("certificate", "margin", None),
+        ("certificate", "model.sha256", "4" * 64),
+        ("certificate", "weights.sha256", "4" * 64),
+        ("tags", "data.md5", "5" * 32),
+        ("tags", "git.commit", "6" * 40),
+        ("tags", "git.dirty", "true"),
+        ("params", "network", "simple_mlp"),
+        ("params", "seed", "8"),
+        ("metrics", "test_accuracy", 0.8),
+        ("metrics", "test_loss", 0.25),
+    ],
+)
+def test_a_changed_record_changes_a_line_of_the_model_card(
+    record: str, path: str, value: object
+) -> None:
+    changed = copy.deepcopy(RECORDS)
+    *groups, name = path.split()
+    target: Any = changed[record]
+    for group in groups:
+        target = target[group]
+    target[name] = value
+    before, after = (set(write(records).splitlines()) for records in (RECORDS, changed))
+    digest = {line for line in before ^ after if line.startswith("| SHA-256 of the certificate")}
+    assert (before ^ after) - digest
+
+
+def test_the_example_of_the_model_card_runs_the_model(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", write(RECORDS), re.DOTALL)
+    names: dict[str, Any] = {"images": np.zeros((2, 28, 28), np.uint8)}
+    monkeypatch.chdir(model.parent)
+    exec(example, names)  # noqa: S102
+    assert names["logits"].shape == names["probabilities"].shape == (2, 10)
+
+
+def test_the_data_card_has_the_digest_and_the_size_of_each_file() -> None:
+    found = json.loads(data_card())["distribution"]
+    assert [file["name"] for file in found] == list(DIGESTS)
+    for file in found:
+        content = (ROOT / file["contentUrl"]).read_bytes()
+        assert file["contentSize"] == f"{len(content)} B"
+        assert file["md5"] == hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.slow
+def test_the_cards_are_valid_for_mlcroissant_and_hugging_face(tmp_path: Path) -> None:
+    tools = install(tmp_path / "environment", "mlcroissant", "huggingface_hub", "pyyaml")
+    (tmp_path / "model_card.md").write_text(write(RECORDS))
+    (tmp_path / "croissant.json").write_text(data_card())
+    validate = [tools / "mlcroissant", "validate", "--jsonld", "croissant.json"]
+    done = subprocess.run(validate, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower()
+    read = [tools / "python", "-c", READ, "model_card.md"]
+    output = subprocess.check_output(read, cwd=tmp_path, text=True)
+    assert output == "image-classification MNIST accuracy 0.9\n"
