@@ -17,6 +17,7 @@ from pipeline.core import files
 from pipeline.core.params import TrainParams
 from pipeline.core.provenance import git, params_sha256
 from pipeline.data.dataset import DATA, DIGESTS, RAW, pinned_md5
+from pipeline.promote.cards import DATA_CARD, MODEL_CARD, cards, digest_tag
 from pipeline.trace.subject import Subject, read_metadata
 from pipeline.tracking.registry import registered_name
 from pipeline.tracking.store import download
@@ -63,12 +64,7 @@ def check_version(subject: Subject) -> str:
 
 def check_certificate(subject: Subject) -> str:
     """It is the one that was registered, of this model, and passed."""
-    if subject.here:
-        content = files.CERTIFICATE.read_bytes() if files.CERTIFICATE.is_file() else None
-    else:
-        content = (
-            download(subject.version.source, files.CERTIFICATE.name) if subject.version else None
-        )
+    content = certificate_of(subject)
     if content is None:
         raise GapError("missing", "neither artifacts/ nor MLflow has it: run `dvc repro`")
     found, expected = files.sha256(content), subject.tag("certificate.sha256")
@@ -80,6 +76,43 @@ def check_certificate(subject: Subject) -> str:
     if not certificate["passed"]:
         raise GapError("broken", "it did not pass")
     return f"passed on {certificate['images']:,} images, SHA-256 {found}"
+
+
+def certificate_of(subject: Subject) -> bytes | None:
+    """Return the certificate in artifacts/ if the model is the one there, or else MLflow's."""
+    if subject.here:
+        return files.CERTIFICATE.read_bytes() if files.CERTIFICATE.is_file() else None
+    return download(subject.version.source, files.CERTIFICATE.name) if subject.version else None
+
+
+def check_card(name: str, subject: Subject) -> str:
+    """It is what `promote` writes from the certificate, the run and the version's tags."""
+    content = download(subject.version.source, name) if subject.version else None
+    if content is None:
+        raise GapError(
+            "missing", "MLflow does not have it: `dvc repro` adds it for the model in artifacts/"
+        )
+    found, expected = files.sha256(content), subject.tag(digest_tag(name))
+    if content == cards_again(subject).get(name):
+        return f"SHA-256 {found}, and the same when written again"
+    if found != expected:
+        raise GapError("broken", f"SHA-256 is {found}, was {expected} when it was added")
+    raise GapError(
+        "unchecked", f"SHA-256 {found}, as it was added, but it would not be written so again"
+    )
+
+
+def cards_again(subject: Subject) -> dict[str, bytes]:
+    """Return the cards as `promote` would write them, or none if a value they have is lost."""
+    certificate = certificate_of(subject)
+    if certificate is None or not (subject.run and subject.version):
+        return {}
+    if files.sha256(certificate) != subject.tag("certificate.sha256"):
+        return {}
+    try:
+        return cards(certificate, subject.run, subject.version.tags)
+    except KeyError:
+        return {}
 
 
 def check_weights(subject: Subject) -> str:
@@ -190,6 +223,8 @@ MODEL_CHECKS: dict[str, Check] = {
     "model": check_model,
     "version": check_version,
     "certificate": check_certificate,
+    "model card": partial(check_card, MODEL_CARD),
+    "data card": partial(check_card, DATA_CARD),
 }
 RUN_CHECKS: dict[str, Check] = {
     "weights": check_weights,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ BEFORE_DATA = [
     "model",
     "version",
     "certificate",
+    "model card",
+    "data card",
     "weights",
     "run",
     "parameters",
@@ -124,17 +126,24 @@ def changed(path: Path, position: int) -> Iterator[None]:
 
 
 @contextmanager
-def changed_in_store(project: Path, table: str, key: str, value: str) -> Iterator[None]:
-    """Change a value in MLflow's store, wherever it occurs, for the duration of the block."""
+def changed_store(project: Path, statement: str, *values: str) -> Iterator[None]:
+    """Run a statement that changes rows of MLflow's store, for the duration of the block."""
     store = project / "mlflow.db"
     whole = store.read_bytes()
     with closing(sqlite3.connect(store)) as database, database:
-        update = f"UPDATE {table} SET value = ? WHERE key = ?"  # noqa: S608
-        assert database.execute(update, [value, key]).rowcount
+        assert database.execute(statement, values).rowcount
     try:
         yield
     finally:
         store.write_bytes(whole)
+
+
+def changed_in_store(
+    project: Path, table: str, key: str, value: str
+) -> AbstractContextManager[None]:
+    """Change a value in MLflow's store, wherever it occurs, for the duration of the block."""
+    update = f"UPDATE {table} SET value = ? WHERE key = ?"  # noqa: S608
+    return changed_store(project, update, value, key)
 
 
 def test_the_chain_is_whole_from_every_end(run: Run, project: Path, answer: str) -> None:
@@ -193,6 +202,53 @@ def test_a_changed_byte_of_the_registrys_file_breaks_the_version(run: Run, proje
     with changed(path, 1000):
         assert gaps(run, MODEL) == ["version"]
         assert gaps(run, "champion") == ["model", "version"]
+
+
+@pytest.mark.parametrize(
+    ("card", "text", "link"),
+    [
+        ("model_card.md", b"value: 0.", "model card"),
+        ("model_card.md", b"\nFor ", "model card"),
+        ("croissant.json", b'"contentSize": "', "data card"),
+    ],
+)
+def test_a_changed_number_in_a_card_breaks_the_card(
+    run: Run, project: Path, card: str, text: bytes, link: str
+) -> None:
+    (path,) = (project / "mlartifacts").rglob(card)
+    with changed(path, path.read_bytes().index(text) + len(text)):
+        assert gaps(run, "champion") == [link]
+
+
+@pytest.mark.parametrize(
+    ("statement", "link"),
+    [
+        ("UPDATE params SET value = '0.02' WHERE key = 'lr'", "parameters"),
+        ("DELETE FROM latest_metrics WHERE key = 'test_accuracy'", "metrics"),
+        ("DELETE FROM params WHERE key = 'network'", "parameters"),
+    ],
+)
+def test_a_card_is_unchecked_while_a_value_in_it_is_changed_or_lost_elsewhere(
+    run: Run, project: Path, statement: str, link: str
+) -> None:
+    with changed_store(project, statement):
+        states = {one["name"]: one["state"] for one in trace(run, "champion", 1)["links"]}
+    assert (states["model card"], states[link]) == ("unchecked", "broken")
+
+
+def test_a_version_without_cards_lacks_them_until_the_next_repro(run: Run, project: Path) -> None:
+    names = ("model_card", "croissant")
+    for name in names:
+        (path,) = (project / "mlartifacts").rglob(f"{name}.*")
+        path.unlink()
+        client_of(project).delete_model_version_tag("mnist-batchnorm", "1", f"{name}.sha256")
+    links = {one["name"]: one for one in trace(run, "champion", 1)["links"]}
+    for card in ("model card", "data card"):
+        assert links[card]["state"] == "missing"
+        assert "`dvc repro` adds it" in links[card]["detail"]
+    assert gaps(run, "champion") == ["model card", "data card"]
+    run("dvc repro promote")
+    assert trace(run, "champion")["whole"]
 
 
 @pytest.mark.parametrize(
