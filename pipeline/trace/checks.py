@@ -98,7 +98,7 @@ def check_card(name: str, subject: Subject) -> str:
     if found != expected:
         raise GapError("broken", f"SHA-256 is {found}, was {expected} when it was added")
     raise GapError(
-        "unchecked", f"SHA-256 {found}, as it was added, but it would not be written so again"
+        "unchecked", f"SHA-256 {found}, as it was added, but `promote` would now write another"
     )
 
 
