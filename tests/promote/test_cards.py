@@ -117,10 +117,10 @@ def test_the_cards_are_valid_for_mlcroissant_and_hugging_face(tmp_path: Path) ->
     tools = install(tmp_path / "environment", "mlcroissant", "huggingface_hub", "pyyaml")
     (tmp_path / "model_card.md").write_text(write(RECORDS))
     (tmp_path / "croissant.json").write_text(data_card())
-    validate = [tools / "mlcroissant", "validate", "--jsonld", "croissant.json"]
+    validate = [str(tools / "mlcroissant"), "validate", "--jsonld", "croissant.json"]
     done = subprocess.run(validate, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower()
-    read = [tools / "python", "-c", READ, "model_card.md"]
+    read = [str(tools / "python"), "-c", READ, "model_card.md"]
     output = subprocess.check_output(read, cwd=tmp_path, text=True)
     assert output == "image-classification MNIST accuracy 0.9\n"

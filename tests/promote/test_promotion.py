@@ -56,8 +56,8 @@ def promote(
     run_id = client.create_run(open_experiment(client, "mnist-batchnorm"), tags=TAGS).info.run_id
     for name, value in PARAMS.items():
         client.log_param(run_id, name, value)
-    for name, value in METRICS.items():
-        client.log_metric(run_id, name, value, step=2)
+    for name, metric in METRICS.items():
+        client.log_metric(run_id, name, metric, step=2)
     client.set_terminated(run_id)
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     monkeypatch.setattr(files, "CERTIFICATE_FIGURES", tmp_path / "figures.json")
