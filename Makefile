@@ -32,7 +32,7 @@ data: $(MAIN) ## Bring the data set into data/ and into DVC's cache.
 	dvc --wait-for-lock commit --quiet data.dvc
 
 test: $(ALL) data ## Run the tests.
-	pytest -n 2 --dist loadfile -m "not slow"
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 drill: $(ALL) data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
 	pytest -n 2 --dist loadfile -m slow -k "$(WHAT)"

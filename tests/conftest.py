@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -38,8 +38,17 @@ NEEDS = {
 }
 
 
+def order(item: pytest.Item) -> int:
+    """Begin with the file whose first test makes the finished project, and end with the others
+    that need it, so that none waits for it."""
+    if item.path.name == "test_pipeline.py":
+        return 0
+    return 2 if "project" in getattr(item, "fixturenames", ()) else 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests that need what this machine does not have."""
+    """Order the tests, and skip those that need what this machine does not have."""
+    items.sort(key=order)
     for name, (there, reason) in NEEDS.items():
         for item in items if not there else []:
             if item.get_closest_marker(name):
@@ -97,16 +106,38 @@ def study_params() -> StudyParams:
     )  # fmt: skip
 
 
+def make_once(
+    name: str, make: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Return the path of a file or folder that is made once per session and shared by all workers
+    of pytest-xdist; no test may change it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / name).exists():
+            make(folder / f"{name}.part")
+            (folder / f"{name}.part").rename(folder / name)
+    return folder / name
+
+
 @pytest.fixture(scope="session")
-def study_tables(study_params: StudyParams) -> dict[str, pd.DataFrame]:
+def study_tables(
+    study_params: StudyParams, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, pd.DataFrame]:
     """The tables of that study."""
-    dataset, cpu = load_dataset(), torch.device("cpu")
-    done = [
-        measure(seed, study_params, dataset, cpu)
-        for measure in EXPERIMENTS.values()
-        for seed in range(study_params.seeds)
-    ]
-    return gather(done)
+
+    def make(path: Path) -> None:
+        dataset, cpu = load_dataset(), torch.device("cpu")
+        done = [
+            measure(seed, study_params, dataset, cpu)
+            for measure in EXPERIMENTS.values()
+            for seed in range(study_params.seeds)
+        ]
+        pd.to_pickle(gather(done), path)
+
+    return pd.read_pickle(make_once("study", make, tmp_path_factory))
 
 
 @pytest.fixture(scope="session")
@@ -201,27 +232,22 @@ def make_project(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
-    """A copy of the project in which every stage but `promote` has run and is committed; all
-    workers of pytest-xdist share it, and no test may change it."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with (folder / "finished.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        finished = folder / "finished"
-        if not finished.exists():
-            made = folder / "unfinished"
-            make_project(made)
-            run_in(made, "dvc repro certify study && git add . && git commit -q -m results")
-            made.rename(finished)
-    return finished
+    """A copy of the project in which `dvc repro` has run once; its output is in repro.txt next to
+    it, and its results are committed."""
+
+    def make(folder: Path) -> None:
+        make_project(folder)
+        folder.with_name("repro.txt").write_text(run_in(folder, "dvc repro").stdout)
+        run_in(folder, "git add dvc.lock metrics && git commit -q -m results")
+
+    return make_once("project", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
     """A copy of the finished project, with a new store: `dvc repro` records and promotes."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
-    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts", "promotion.json")
     return Path(shutil.copytree(finished_project, folder, symlinks=True, ignore=ignored))
 
 

@@ -14,6 +14,8 @@ from playwright.sync_api import Browser
 from models import NETWORKS
 from tests.support import Run, free_port, set_param
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def project(new_project: Path) -> Path:

@@ -41,7 +41,8 @@ def test_an_invalid_option_is_refused(options: dict[str, float | str]) -> None:
         check(Namespace(**{"workers": 1, "poll": None, "host": "::1"} | options))
 
 
-@pytest.mark.parametrize("duration_s", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("duration_s", [3, 30])
 @pytest.mark.parametrize("name", ["batchnorm_mlp", "two_inputs"])
 def test_overload_of_a_model_is_answered_or_refused_and_fails_no_request_of_another(
     several: list[Served], name: str, duration_s: int, record_property: Record

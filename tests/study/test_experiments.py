@@ -185,6 +185,7 @@ for measure in EXPERIMENTS.values():
 """
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_tables_again_even_with_a_third_network_in_models(
     study_tables: Tables,
     study_params: StudyParams,

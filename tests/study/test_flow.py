@@ -90,6 +90,7 @@ def test_a_dask_cluster_of_two_workers_gives_the_same_bytes_as_one_process(
         assert run(tmp_path / "dask", study_params, monkeypatch) == expected
 
 
+@pytest.mark.slow
 def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
     expected: dict[str, str],
     study_params: StudyParams,
@@ -116,6 +117,7 @@ def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
     assert execution.started_ms < execution.ended_ms[0]
 
 
+@pytest.mark.slow
 def test_a_failing_task_ends_the_flow_with_its_reason(
     study_params: StudyParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_the_stage_ends_with_how_many_claims_hold(
     )
 
 
+@pytest.mark.slow
 def test_a_killed_flow_leaves_no_worker_behind() -> None:
     script = """if __name__ == "__main__":
         from pipeline.study.flow import *

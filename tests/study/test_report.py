@@ -61,6 +61,7 @@ write_report(StudyParams.model_validate_json(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_the_same_tables_give_the_same_bytes_even_with_a_third_network_in_models(
     study: Path, study_params: StudyParams, tmp_path: Path
 ) -> None:

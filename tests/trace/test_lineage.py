@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from models import NETWORKS
 from pipeline.core.files import sha256
 from pipeline.data.dataset import DIGESTS, RAW
 from tests.support import Run, free_port, set_param
+
+Trace = Callable[..., dict[str, Any]]
 
 MODEL = "artifacts/batchnorm_mlp/model.onnx"
 CHAMPION = "models:/mnist-batchnorm@champion"
@@ -69,28 +71,46 @@ def running(command: str, project: Path, path: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def answer(run: Run, project: Path) -> str:
+def answer(run: Run, trace: Trace, project: Path) -> str:
     """The answer to docs/seven.json, from a model that was trained, promoted and served here."""
-    run("dvc repro promote && git add dvc.lock metrics && git commit -q -m first")
+    run("dvc repro promote")
     with running(f"{sys.executable} -m serve --port {{port}}", project, "/v2") as client:
         request = (project / "docs/seven.json").read_bytes()
         response = client.post("/v2/models/batchnorm_mlp/infer", content=request)
-        whole = trace(run, str(client.base_url))
+        whole = trace(str(client.base_url))
     names = [*BEFORE_DATA, *DIGESTS]
     assert [(link["name"], link["state"]) for link in whole["links"]] == [(n, "ok") for n in names]
     (project / "answer.json").write_bytes(response.content)
     return "answer.json --request docs/seven.json"
 
 
-def trace(run: Run, what: str, status: int = 0, store: str = "") -> dict[str, Any]:
-    """Return what `python -m pipeline.trace --json` prints to stdout."""
-    command = f"python -m pipeline.trace {what} --json 2>/dev/null"
-    output = run(f"MLFLOW_TRACKING_URI={store} {command}", status).stdout
-    return json.loads(output)
+@pytest.fixture(scope="module")
+def trace(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace]:
+    """Return what `python -m pipeline.trace --json` prints to stdout; see tracer.py."""
+    output = tmp_path_factory.mktemp("trace") / "output"
+    command = [sys.executable, "tests/trace/tracer.py"]
+    with subprocess.Popen(
+        command, cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as tracer:  # fmt: skip
+        assert tracer.stdin
+        assert tracer.stdout
+
+        def trace(what: str, status: int = 0, store: str = "") -> dict[str, Any]:
+            assert tracer.stdin
+            assert tracer.stdout
+            tracer.stdin.write(json.dumps([store, str(output), *what.split(), "--json"]) + "\n")
+            tracer.stdin.flush()
+            assert int(tracer.stdout.readline()) == status
+            found: dict[str, Any] = json.loads(output.read_text())
+            return found
+
+        yield trace
+        tracer.stdin.close()
 
 
-def gaps(run: Run, what: str) -> list[str]:
-    links = trace(run, what, status=1)["links"]
+def gaps(trace: Trace, what: str) -> list[str]:
+    links = trace(what, status=1)["links"]
     return [link["name"] for link in links if link["state"] in ("broken", "missing")]
 
 
@@ -146,10 +166,12 @@ def changed_in_store(
     return changed_store(project, update, value, key)
 
 
-def test_the_chain_is_whole_from_every_end(run: Run, project: Path, answer: str) -> None:
+def test_the_chain_is_whole_from_every_end(
+    run: Run, trace: Trace, project: Path, answer: str
+) -> None:
     by_name = {one.info.run_name: one.info.run_id for one in runs(project)}
     for what in (answer, MODEL, "champion", by_name["batchnorm_mlp"], by_name["simple_mlp"]):
-        chain = trace(run, what)
+        chain = trace(what)
         assert chain["whole"]
         assert {link["state"] for link in chain["links"]} == {"ok"}
     output = run("python -m pipeline.trace champion").stdout
@@ -158,27 +180,27 @@ def test_the_chain_is_whole_from_every_end(run: Run, project: Path, answer: str)
     assert f"{head}, clean: project" in output
 
 
-def test_an_answer_without_its_request_is_unchecked(run: Run) -> None:
-    (first, *_) = trace(run, "answer.json")["links"]
+def test_an_answer_without_its_request_is_unchecked(run: Run, trace: Trace) -> None:
+    (first, *_) = trace("answer.json")["links"]
     assert (first["name"], first["state"]) == ("answer", "unchecked")
     last = run("python -m pipeline.trace answer.json").stdout.splitlines()[-1]
     assert last.startswith("the chain is whole but for the answer (pass its request by --request")
 
 
 def test_a_changed_version_in_the_answer_breaks_the_answer(
-    run: Run, project: Path, answer: str
+    trace: Trace, project: Path, answer: str
 ) -> None:
     position = (project / "answer.json").read_text().index('"model_version":"') + 20
     with changed(project / "answer.json", position):
-        assert gaps(run, answer) == ["answer"]
+        assert gaps(trace, answer) == ["answer"]
 
 
 def test_a_changed_digit_of_the_answer_breaks_the_answer(
-    run: Run, project: Path, answer: str
+    trace: Trace, project: Path, answer: str
 ) -> None:
     position = (project / "answer.json").read_text().index('"data":[') + 12
     with changed(project / "answer.json", position):
-        assert gaps(run, answer) == ["answer"]
+        assert gaps(trace, answer) == ["answer"]
 
 
 @pytest.mark.parametrize(
@@ -191,17 +213,19 @@ def test_a_changed_digit_of_the_answer_breaks_the_answer(
     ],
 )
 def test_a_changed_byte_of_a_file_breaks_its_link(
-    run: Run, project: Path, file: str, what: str, link: str
+    trace: Trace, project: Path, file: str, what: str, link: str
 ) -> None:
     with changed(project / file, 1000):
-        assert gaps(run, what) == [link]
+        assert gaps(trace, what) == [link]
 
 
-def test_a_changed_byte_of_the_registrys_file_breaks_the_version(run: Run, project: Path) -> None:
+def test_a_changed_byte_of_the_registrys_file_breaks_the_version(
+    trace: Trace, project: Path
+) -> None:
     (path,) = (project / "mlartifacts").rglob("model.onnx")
     with changed(path, 1000):
-        assert gaps(run, MODEL) == ["version"]
-        assert gaps(run, "champion") == ["model", "version"]
+        assert gaps(trace, MODEL) == ["version"]
+        assert gaps(trace, "champion") == ["model", "version"]
 
 
 @pytest.mark.parametrize(
@@ -213,11 +237,11 @@ def test_a_changed_byte_of_the_registrys_file_breaks_the_version(run: Run, proje
     ],
 )
 def test_a_changed_number_in_a_card_breaks_the_card(
-    run: Run, project: Path, card: str, text: bytes, link: str
+    trace: Trace, project: Path, card: str, text: bytes, link: str
 ) -> None:
     (path,) = (project / "mlartifacts").rglob(card)
     with changed(path, path.read_bytes().index(text) + len(text)):
-        assert gaps(run, "champion") == [link]
+        assert gaps(trace, "champion") == [link]
 
 
 @pytest.mark.parametrize(
@@ -229,26 +253,29 @@ def test_a_changed_number_in_a_card_breaks_the_card(
     ],
 )
 def test_a_card_is_unchecked_while_a_value_in_it_is_changed_or_lost_elsewhere(
-    run: Run, project: Path, statement: str, link: str
+    trace: Trace, project: Path, statement: str, link: str
 ) -> None:
     with changed_store(project, statement):
-        states = {one["name"]: one["state"] for one in trace(run, "champion", 1)["links"]}
+        states = {one["name"]: one["state"] for one in trace("champion", 1)["links"]}
     assert (states["model card"], states[link]) == ("unchecked", "broken")
 
 
-def test_a_version_without_cards_lacks_them_until_the_next_repro(run: Run, project: Path) -> None:
+@pytest.mark.slow
+def test_a_version_without_cards_lacks_them_until_the_next_repro(
+    run: Run, trace: Trace, project: Path
+) -> None:
     names = ("model_card", "croissant")
     for name in names:
         (path,) = (project / "mlartifacts").rglob(f"{name}.*")
         path.unlink()
         client_of(project).delete_model_version_tag("mnist-batchnorm", "1", f"{name}.sha256")
-    links = {one["name"]: one for one in trace(run, "champion", 1)["links"]}
+    links = {one["name"]: one for one in trace("champion", 1)["links"]}
     for card in ("model card", "data card"):
         assert links[card]["state"] == "missing"
         assert "`dvc repro` adds it" in links[card]["detail"]
-    assert gaps(run, "champion") == ["model card", "data card"]
+    assert gaps(trace, "champion") == ["model card", "data card"]
     run("dvc repro promote")
-    assert trace(run, "champion")["whole"]
+    assert trace("champion")["whole"]
 
 
 @pytest.mark.parametrize(
@@ -265,25 +292,27 @@ def test_a_version_without_cards_lacks_them_until_the_next_repro(run: Run, proje
     ],
 )
 def test_a_changed_value_in_mlflow_breaks_its_link(
-    run: Run, project: Path, table: str, key: str, value: str, link: str
+    trace: Trace, project: Path, table: str, key: str, value: str, link: str
 ) -> None:
     with changed_in_store(project, table, key, value):
-        assert gaps(run, "champion") == [link]
+        assert gaps(trace, "champion") == [link]
 
 
-def test_a_commit_with_other_parameters_breaks_the_commit(run: Run, project: Path) -> None:
+def test_a_commit_with_other_parameters_breaks_the_commit(
+    run: Run, trace: Trace, project: Path
+) -> None:
     set_param(project, "train.seed", 1)
     run("git commit -q -a -m 'another seed'")
     other = run("git rev-parse HEAD").stdout.strip()
     run("git reset -q --hard HEAD^")
     with changed_in_store(project, "tags", "git.commit", other):
-        assert gaps(run, "champion") == ["commit"]
+        assert gaps(trace, "champion") == ["commit"]
 
 
-def test_a_run_that_was_deleted_ends_the_chain(run: Run, project: Path) -> None:
+def test_a_run_that_was_deleted_ends_the_chain(trace: Trace, project: Path) -> None:
     (run_id,) = (one.info.run_id for one in runs(project) if one.info.run_name == "batchnorm_mlp")
     client_of(project).delete_run(run_id)
-    assert gaps(run, "champion") == ["run"]
+    assert gaps(trace, "champion") == ["run"]
     client_of(project).restore_run(run_id)
 
 
@@ -317,12 +346,13 @@ def test_a_second_repro_judges_nothing_again(run: Run, project: Path) -> None:
     assert run("git status --porcelain dvc.lock").stdout == ""
 
 
-def test_an_empty_store_gets_the_runs_from_the_files(run: Run, project: Path) -> None:
+@pytest.mark.slow
+def test_an_empty_store_gets_the_runs_from_the_files(run: Run, trace: Trace, project: Path) -> None:
     tags = {one.info.run_name: one.data.tags for one in runs(project)}
     store = f"sqlite:///{project}/other.db"
     output = run(f"MLFLOW_TRACKING_URI={store} dvc repro promote").stdout
     assert output.count("Running stage") == 1
-    trace(run, "champion", store=store)  # no link is broken
+    trace("champion", store=store)  # no link is broken
     again = MlflowClient(store).search_runs(["1"])
     assert len(again) == len(NETWORKS)
     for one in again:
@@ -330,8 +360,9 @@ def test_an_empty_store_gets_the_runs_from_the_files(run: Run, project: Path) ->
         assert one.data.tags["git.commit"] == tags[one.info.run_name]["git.commit"]
 
 
+@pytest.mark.slow
 def test_going_back_to_an_earlier_commit_trains_nothing_and_keeps_the_better_champion(
-    run: Run, project: Path
+    run: Run, trace: Trace, project: Path
 ) -> None:
     def promoted() -> tuple[int, str, bool]:
         promotion = json.loads((project / "artifacts/promotion.json").read_text())
@@ -350,13 +381,13 @@ def test_going_back_to_an_earlier_commit_trains_nothing_and_keeps_the_better_cha
     assert "it is worse than the champion: " in output
 
     assert sorted(one.info.run_name for one in runs(project)) == sorted([*NETWORKS, *NETWORKS])
-    assert all("restored.from.files" not in one.data.tags for one in runs(project))
     for one in runs(project):
-        trace(run, one.info.run_id)  # no link is broken
-    assert trace(run, MODEL)["whole"]
-    trace(run, "champion")
+        trace(one.info.run_id)  # no link is broken
+    assert trace(MODEL)["whole"]
+    trace("champion")
 
 
+@pytest.mark.slow
 def test_rolling_back_gives_the_alias_back_and_blocks_the_version(run: Run, project: Path) -> None:
     output = run("python -m pipeline.promote --roll-back").stdout
     assert "version 1 is the champion again" in output

@@ -1,0 +1,20 @@
+"""Runs `python -m pipeline.trace` for each line of standard input, which is its arguments as JSON,
+in processes that are forked once it is imported: that takes seconds."""
+
+import json
+import os
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from pipeline.trace.__main__ import main
+
+for line in sys.stdin:
+    store, output, *arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ["MLFLOW_TRACKING_URI"] = store
+        sys.argv[1:] = arguments
+        with Path(output).open("w") as file, redirect_stdout(file):
+            main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
