@@ -57,6 +57,16 @@ def test_the_front_matter_has_the_runs_network_and_test_accuracy() -> None:
     assert result["metrics"] == [{"type": "accuracy", "value": 0.9}]
 
 
+def test_the_text_has_the_numbers_of_the_run_and_of_the_certificate() -> None:
+    text = " ".join(write(RECORDS).split())
+    assert "accuracy is 90.00% and the mean cross entropy is 0.1250" in text
+    assert "on 320 test images. It passed." in text
+    assert "| `server` | 90.00% | 3 | 2.5e-06 |" in text
+    assert "For 318 of these images" in text
+    for value in ("1" * 64, "0" * 64, TAGS["data.md5"], "2" * 40, "3" * 32):
+        assert f"`{value}`" in text
+
+
 @pytest.mark.parametrize(
     ("record", "path", "value"),
     [
