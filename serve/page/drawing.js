@@ -15,7 +15,8 @@ const SAMPLES = [
 
 const canvas = document.getElementById("drawing");
 const pen = { x: 0.5, y: 0.5, down: false, shown: false }; // the keyboard's
-let current = null; // the stroke that the pointer draws
+let current = null; // the stroke that a pointer draws
+let pointer; // the id of that pointer, since a second finger has another one
 let sample = 0;
 let changed = () => {};
 
@@ -80,32 +81,37 @@ function place(event) {
 }
 
 canvas.addEventListener("pointerdown", (event) => {
-  if (event.button !== 0) return;
-  canvas.setPointerCapture(event.pointerId);
+  if (event.button !== 0 || current) return;
+  pointer = event.pointerId;
+  canvas.setPointerCapture(pointer);
   Object.assign(pen, { down: false, shown: false });
   current = [place(event)];
   strokes.push(current);
   update();
 });
 canvas.addEventListener("pointermove", (event) => {
-  if (!current) return;
+  if (!current || event.pointerId !== pointer) return;
   const events = event.getCoalescedEvents();
   current.push(...(events.length ? events : [event]).map(place));
   update();
 });
 for (const end of ["pointerup", "pointercancel"]) {
-  canvas.addEventListener(end, () => {
-    if (!current) return;
+  canvas.addEventListener(end, (event) => {
+    if (!current || event.pointerId !== pointer) return;
     current = null;
     update();
   });
 }
 
+function togglePen() {
+  pen.down = !pen.down;
+  if (pen.down) strokes.push([[pen.x, pen.y]]);
+}
+
 canvas.addEventListener("keydown", (event) => {
   const inside = (value) => Math.min(1, Math.max(0, value));
   if (event.key === " ") {
-    pen.down = !pen.down;
-    if (pen.down) strokes.push([[pen.x, pen.y]]);
+    if (!event.repeat) togglePen();
   } else if (ARROWS[event.key]) {
     const [right, down] = ARROWS[event.key];
     Object.assign(pen, { x: inside(pen.x + right * STEP), y: inside(pen.y + down * STEP) });

@@ -3,14 +3,16 @@ import { isDrawing, onChange } from "./drawing.js";
 import { SIZE, readPixels } from "./pixels.js";
 
 const SETTLED_MS = 1000; // without a change: the drawing is finished, and counts for drift
+const WINDOW = 256; // images per score of drift, as in serve/drift.py
 const NAMES = document.body.dataset.models.split(" ");
 
 const byId = (id) => document.getElementById(id);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 const article = (digit) => (digit === 8 ? "an" : "a");
-let networks = []; // name, title, color and metadata of each served model that takes such images
+let networks = []; // name, title, color and places of each served model that takes such images
 let asking = false;
 let changed = false;
+let counted; // the last pixels that counted for drift
 let timer;
 
 function element(tag, properties = {}, ...children) {
@@ -22,9 +24,14 @@ function element(tag, properties = {}, ...children) {
 async function get(path, options = {}) {
   const token = byId("token").value;
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  const response = await fetch(path, { ...options, headers });
+  const response = await fetch(path, { ...options, headers }).catch(() => {
+    throw new Error("The server cannot be reached.");
+  });
   if (response.status === 401) byId("token-row").hidden = false;
-  if (!response.ok) throw new Error((await response.json()).error);
+  if (!response.ok) {
+    const { error } = await response.json().catch(() => ({}));
+    throw new Error(error ?? `The server answers with status ${response.status}.`);
+  }
   return response;
 }
 
@@ -36,37 +43,31 @@ function fits({ inputs, outputs }) {
     `${input.shape}` === `-1,${SIZE},${SIZE}` && found?.shape.at(-1) === 10;
 }
 
-// Read what the server says of its models, and show it.
+// Read what the server says of its models, and show it in the table.
 async function showModels() {
   const read = async (name) => (await get(`/v2/models/${name}`)).json();
-  const all = await Promise.all(NAMES.map(read));
+  const models = (await Promise.all(NAMES.map(read))).filter(fits);
   const metrics = await (await get("/metrics")).text();
-  const found = all.filter(fits).map((metadata) => ({
-    name: metadata.name,
-    title: metadata.parameters.title ?? metadata.name,
-    color: metadata.parameters.color ?? "var(--accent)",
-    metadata,
-  }));
-  if (!found.length) throw new Error(`No served model takes images of ${SIZE} × ${SIZE} pixels.`);
-  byId("models").replaceChildren(...found.map((network) => modelRow(network, metrics)));
+  if (!models.length) throw new Error(`No served model takes images of ${SIZE} × ${SIZE} pixels.`);
+  byId("models").replaceChildren(...models.map((model) => modelRow(model, metrics)));
   byId("models").parentElement.hidden = false;
-  const known = networks.map(({ name }) => name).join() === found.map(({ name }) => name).join();
-  networks = found;
-  if (!known) addAnswers();
+  if (!networks.length) addAnswers(models);
 }
 
-function modelRow({ name, title, metadata }, metrics) {
-  const accuracy = metadata.parameters.test_accuracy;
+function modelRow({ name, versions, parameters }, metrics) {
+  const accuracy = parameters.test_accuracy;
   const line = metrics.split("\n").find((line) => line.startsWith(`inference_drift_score{model="${name}"}`));
   const drift = Number(line?.split(" ").at(-1)); // NaN before the first full window
-  const score = isNaN(drift) ? "after 256 images" : drift.toFixed(3);
-  const cells = [title, accuracy ? percent(accuracy, 2) : "unknown",
-    metadata.parameters.drift_tensor ? score : "not measured", metadata.versions[0]];
+  const score = isNaN(drift) ? `after ${WINDOW} images` : drift.toFixed(3);
+  const cells = [parameters.title ?? name, accuracy ? percent(accuracy, 2) : "unknown",
+    parameters.drift_tensor ? score : "not measured", versions[0]];
   return element("tr", {}, ...cells.map((text) => element("td", { textContent: text })));
 }
 
 // Add the places of the answers: one per network, and in each digit's row a bar per network.
-function addAnswers() {
+function addAnswers(models) {
+  networks = models.map(({ name, parameters }) => (
+    { name, title: parameters.title ?? name, color: parameters.color ?? "var(--accent)" }));
   byId("intro").textContent = networks.length > 1
     ? "See how each of the served networks classifies it."
     : "The served network classifies it as you draw.";
@@ -106,29 +107,33 @@ async function show() {
   while (changed) {
     changed = false;
     await new Promise(requestAnimationFrame);
-    await classify(false);
+    await report("classify", classify(false));
   }
   asking = false;
-  if (!isDrawing()) timer = setTimeout(() => classify(true), SETTLED_MS);
+  if (!isDrawing()) timer = setTimeout(() => report("classify", classify(true)), SETTLED_MS);
 }
 
 // finished: whether the drawing counts for drift, which half-drawn digits would distort.
 async function classify(finished) {
   readPixels(byId("plain"), false);
   const pixels = readPixels(byId("seen"), byId("center").checked);
+  if (!networks.length) return; // not known yet
   if (!pixels) {
+    counted = undefined;
     for (const network of networks) showProbabilities(network, null);
     byId("curl").textContent = "Draw something first";
     return;
   }
+  if (finished && `${pixels}` === counted) return;
+  if (finished) counted = `${pixels}`;
   const input = { name: "images", datatype: "UINT8", shape: [1, SIZE, SIZE], data: pixels };
   const request = { inputs: [input], outputs: [{ name: "probabilities" }] };
   showCurl(JSON.stringify(request));
   const body = JSON.stringify(finished ? request : { ...request, parameters: { drift: false } });
-  await report(Promise.all(networks.map(async (network) => {
+  await Promise.all(networks.map(async (network) => {
     const response = await get(`/v2/models/${network.name}/infer`, { method: "POST", body });
     showProbabilities(network, (await response.json()).outputs[0].data);
-  })));
+  }));
 }
 
 function showCurl(body) {
@@ -137,14 +142,16 @@ function showCurl(body) {
   byId("curl").textContent = `curl ${address}${token} \\\n  --data '${body}'`;
 }
 
-// Show why something failed, until the next time that all goes well.
-async function report(work) {
+// Show why a kind of work failed, until it succeeds.
+async function report(kind, work) {
+  const problem = byId("problem");
   try {
     await work;
-    byId("problem").hidden = true;
+    if (problem.dataset.kind === kind) problem.hidden = true;
   } catch (error) {
-    byId("problem").textContent = error instanceof TypeError ? "The server cannot be reached." : error.message;
-    byId("problem").hidden = false;
+    problem.textContent = error.message;
+    problem.dataset.kind = kind;
+    problem.hidden = false;
   }
 }
 
@@ -164,7 +171,7 @@ byId("center").addEventListener("change", show);
 byId("copy").addEventListener("click", copy);
 byId("token-row").addEventListener("submit", (event) => {
   event.preventDefault();
-  report(showModels()).then(show);
+  report("models", showModels()).then(show);
 });
-report(showModels());
-setInterval(() => report(showModels()), 10_000);
+report("models", showModels());
+setInterval(() => report("models", showModels()), 10_000);
