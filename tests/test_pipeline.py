@@ -207,7 +207,7 @@ def test_a_wrong_file_of_a_network_that_is_not_deployed_fails_the_stage_too(
         deployed = project / "artifacts/batchnorm_mlp/model.onnx"
         shutil.copy(deployed, project / "artifacts/simple_mlp/model.onnx")
         output = run("python -m pipeline.certify", status=1).stdout
-        assert "SimpleMLP does not answer as PyTorch does" in output
+        assert "do not answer as PyTorch does: SimpleMLP." in output
 
 
 def test_metrics_and_plots_show_both_networks(run: Run) -> None:

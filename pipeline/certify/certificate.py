@@ -1,4 +1,4 @@
-"""The certificate: every backend of the deployed network compared with PyTorch."""
+"""The certificate of an exported network: every backend compared with PyTorch."""
 
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -84,7 +84,7 @@ def margin(network: nn.Module, images: np.ndarray, reference: np.ndarray) -> dic
 
 
 def figures(certificate: dict[str, Any]) -> dict[str, Any]:
-    """Return the few figures of a certificate that DVC compares.
+    """Return the figures of a certificate that DVC compares.
 
     flipped: the most that any way of running the deployed network flips; max_diff: the largest
     difference of a logit from PyTorch's, None if it is not finite.
@@ -146,7 +146,8 @@ def write_certificate() -> None:
     print(f"see {files.CERTIFICATE.relative_to(files.ROOT)}")
     if failed:
         raise ValueError(
-            f"{', '.join(failed)} does not answer as PyTorch does: no logit may differ by more "
-            f"than certify.max_abs_difference = {limit}, no answer may be flipped, and the file "
-            f"must be what export makes of the weights; see {files.CERTIFICATE}"
+            f"these networks do not answer as PyTorch does: {', '.join(failed)}. No logit of a "
+            f"test image may differ by more than certify.max_abs_difference = {limit}, no answer "
+            "may be flipped, and the file must be what export makes of the weights; see "
+            f"{files.CERTIFICATE}"
         )

@@ -1,5 +1,5 @@
-"""Runs `python -m pipeline.trace` for each line of standard input, which is its arguments as JSON,
-in processes that are forked once it is imported: that takes seconds."""
+"""Reads lines of JSON, [store, output, *arguments], and runs `python -m pipeline.trace` for each in
+a forked process, so that the imports, which take seconds, happen once."""
 
 import json
 import os
