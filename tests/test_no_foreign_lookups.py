@@ -51,7 +51,7 @@ def calls_outside(words: list[str], ready: str | None, cwd: Path, folder: Path) 
         if ready:
             assert process.stdout
             assert ready in process.stdout.readline()
-            time.sleep(3)  # telemetry is sent by a thread of its own
+            time.sleep(6)  # telemetry is sent by a thread of its own
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             for child in children.split():
                 os.kill(int(child), signal.SIGTERM)

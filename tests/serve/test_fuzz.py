@@ -14,8 +14,6 @@ from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from pipeline.certify.server import running_server
-from pipeline.core import files
-from pipeline.core.params import load_params
 
 INFER = "/v2/models/batchnorm_mlp/infer"
 SEEDS = 10  # fewer examples per seed: hypothesis pauses for longer the more it has tried
@@ -23,8 +21,10 @@ GROWTH_BYTES = 32 * 2**20
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with running_server(files.require(load_params().export.model, "export")) as client:
+def address(exported: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("fuzz") / "model.onnx"
+    path.write_bytes(exported)
+    with running_server(path) as client:
         yield f"127.0.0.1:{client.base_url.port}"
 
 
@@ -98,6 +98,7 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, str | None]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # a thread of another test may
 def test_ten_thousand_bodies_cause_no_failure_no_hang_and_no_growth(
     address: str, connection: http.client.HTTPConnection
 ) -> None:
