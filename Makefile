@@ -63,7 +63,7 @@ lock: $(ALL) ## Upgrade all versions within the bounds of pyproject.toml.
 	    --group dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 clean: ## Remove the environments and caches, but no data, artifacts or runs.
-	rm -rf .venv .triton .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .triton .bench .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## List the commands.
