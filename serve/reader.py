@@ -43,19 +43,20 @@ class Reader:
         task = asyncio.current_task()
         assert task
         self._since[task] = time.monotonic()
-        pieces, size = [], 0
+        pieces, size = [], 0  # all but the last piece
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise HTTPError(400, "the client disconnected")
-                pieces.append(message["body"])
-                size += len(message["body"])
-                self._bytes += len(message["body"])
-                if size > MAX_BODY_BYTES:
+                piece = message["body"]
+                if size + len(piece) > MAX_BODY_BYTES:
                     raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes: send less")
                 if not message["more_body"]:  # even if others send too much
-                    return b"".join(pieces)
+                    return b"".join([*pieces, piece]) if pieces else piece
+                pieces.append(piece)
+                size += len(piece)
+                self._bytes += len(piece)
                 if self._bytes > MAX_BYTES:
                     raise HTTPError(503, "too many requests are sending: try again in a second")
         except asyncio.CancelledError as error:
