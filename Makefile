@@ -31,8 +31,8 @@ data: $(MAIN) ## Bring the data set into data/ and into DVC's cache.
 	python -m pipeline.data
 	dvc --wait-for-lock commit --quiet data.dvc
 
-test: $(ALL) data ## Run the tests.
-	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+test: $(ALL) data ## Run the tests; DRILLS=1 runs the drills in the same session.
+	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(if $(DRILLS),,not slow)"
 
 drill: $(ALL) data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
 	pytest -n 2 --dist loadfile -m slow -k "$(WHAT)"

@@ -39,8 +39,9 @@ def calls_outside(words: list[str], ready: str | None, cwd: Path, folder: Path) 
     """Run Python with these words and an empty HOME; return its calls that leave the machine."""
     trace, home = folder / "trace", folder / "home"
     home.mkdir()
+    command = [sys.executable, *words]
     process = subprocess.Popen(
-        ["strace", "-f", "-qq", "-e", CALLS, "-o", str(trace), sys.executable, *words],
+        ["strace", "--seccomp-bpf", "-f", "-qq", "-e", CALLS, "-o", str(trace), *command],
         cwd=cwd,
         env={"HOME": str(home), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
         text=True,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 from threading import Thread
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -41,7 +42,7 @@ UI = SERVERS["make ui"]
 
 @pytest.fixture(scope="module", autouse=True)
 def environment(project: Path, run: Run) -> None:
-    """The copy has the virtual environment that the tests run in, and has run once."""
+    """The copy has the virtual environment that the tests run in, and its first command has run."""
     (project / ".venv").symlink_to(ROOT / ".venv")
     run("make repro")
 
@@ -71,7 +72,15 @@ def running(command: str, project: Path) -> Iterator[None]:
 
 
 def has_its_own_test(command: str) -> bool:
-    return command in SERVERS or command.startswith(("curl", "make test", "make drill"))
+    return command in SERVERS or command.startswith(("curl", "make repro", "make test"))
+
+
+def parametrized() -> Iterator[Any]:
+    """Yield the commands; an experiment, which trains again, is a drill."""
+    for command in COMMANDS:
+        marks = [pytest.mark.slow] if command.startswith("dvc exp run") else []
+        if not has_its_own_test(command):
+            yield pytest.param(command, marks=marks)
 
 
 def test_the_readme_has_the_commands_that_these_tests_run() -> None:
@@ -79,7 +88,7 @@ def test_the_readme_has_the_commands_that_these_tests_run() -> None:
     assert len(CHARTS) == 1
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not has_its_own_test(c)])
+@pytest.mark.parametrize("command", parametrized())
 def test_a_command_of_the_readme_works(command: str, run: Run) -> None:
     run(command)
 

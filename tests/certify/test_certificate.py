@@ -1,16 +1,18 @@
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models import BatchNormMLP
+from models import NETWORKS, BatchNormMLP
 from pipeline.certify.backends import deployed_logits, file_logits, pytorch_logits
-from pipeline.certify.certificate import certify
+from pipeline.certify.certificate import certify, write_certificate
 from pipeline.certify.comparison import compare
 from pipeline.certify.figure import draw_certificate
+from pipeline.core import files
 from pipeline.core.params import CertifyParams
 from pipeline.data.load import Dataset
 from pipeline.export.graph import self_test, to_onnx
@@ -130,6 +132,28 @@ def test_a_backend_that_is_wrong_on_stress_images_alone_fails(
     assert certificate["max_abs_difference"]["server"] < 1e-4
     failed = [row for row in certificate["backends"] if not row["passed"]]
     assert [(row["images"], row["backend"]) for row in failed] == [("extremes", "server, binary")]
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_a_certificate_that_does_not_pass_is_written_and_an_error(
+    key: str, certificate: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_one(its: str, *_: object) -> dict[str, Any]:
+        return certificate | {"passed": its != key}
+
+    for name in ("CERTIFICATE", "CERTIFICATE_FIGURE", "CERTIFICATE_FIGURES"):
+        monkeypatch.setattr(files, name, tmp_path / name)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    module = "pipeline.certify.certificate"
+    monkeypatch.setattr(f"{module}.load_dataset", lambda: None)
+    monkeypatch.setattr(f"{module}.certify_exported", fail_one)
+    monkeypatch.setattr(f"{module}.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(f"{module}.build", lambda _key: b"")
+    with pytest.raises(ValueError, match=f"do not answer as PyTorch does: {NETWORKS[key].title}"):
+        write_certificate()
+    written = json.loads((tmp_path / "CERTIFICATE").read_text())
+    found = {"simple_mlp": written["other_networks"]["simple_mlp"], "batchnorm_mlp": written}
+    assert {key: its["passed"] for key, its in found.items()} == {its: its != key for its in found}
 
 
 def test_one_flipped_answer_fails_however_small_the_difference() -> None:
