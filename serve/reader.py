@@ -43,7 +43,8 @@ class Reader:
         task = asyncio.current_task()
         assert task
         self._since[task] = time.monotonic()
-        pieces, size = [], 0  # all but the last piece
+        pieces: list[bytes] = []  # all but the last
+        size = 0
         try:
             while True:
                 message = await receive()

@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
+from pipeline.core.files import ROOT
 from pipeline.data.load import Dataset
 from serve.access import Access
 from serve.app import App
@@ -98,6 +99,13 @@ def test_metrics_count_requests_rows_and_classes_of_a_model(
     predictions = dict(re.findall(pattern, text, re.MULTILINE))
     assert list(predictions) == list("0123456789")
     assert sum(map(float, predictions.values())) == 256
+
+
+def test_the_documents_table_has_every_metric(server: httpx.Client) -> None:
+    exported = re.findall(r"^# TYPE (\w+) (\w+)$", server.get("/metrics").text, re.MULTILINE)
+    table = (ROOT / "docs/operating.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE)
+    assert set(documented) == {pair for pair in exported if not pair[0].endswith("_created")}
 
 
 def test_the_openapi_document_has_every_route(server: httpx.Client) -> None:
