@@ -241,10 +241,12 @@ def test_conflict_markers_in_data_dvc_are_named(run: Run, project: Path) -> None
 def test_a_project_without_git_is_told_what_it_needs(run: Run, project: Path) -> None:
     (project / ".git").rename(project / "git")
     try:
-        error = error_of(run, "python -m pipeline.train")
+        errors = [error_of(run, f"python -m pipeline.{command}") for command in ("data", "train")]
     finally:
         (project / "git").rename(project / ".git")
-    assert "the project must be a Git repository with a commit" in error
+    for error in errors:
+        assert "the project must be a Git repository with a commit" in error
+        assert "run `git init && git add . && git commit -m start`" in error
 
 
 @needs_root

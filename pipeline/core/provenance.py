@@ -107,6 +107,7 @@ def git(*arguments: str, **environment: str) -> str:
     if done.returncode:
         raise ValueError(
             f"`{' '.join(command)}` failed: {done.stderr.strip()}: every run records the commit of "
-            "its code, so the project must be a Git repository with a commit"
+            "its code, so the project must be a Git repository with a commit: clone it, or run "
+            "`git init && git add . && git commit -m start` in what you have downloaded"
         )
     return done.stdout.strip()
