@@ -145,13 +145,12 @@ def test_a_run_changed_in_mlflow_is_reported_by_trace_and_recorded_again_by_repr
 @pytest.fixture
 def silent_port() -> Iterator[int]:
     """A port of 127.0.0.1 that accepts every connection and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        kept: list[socket.socket] = []
+    with contextlib.ExitStack() as kept, socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    kept.append(listener.accept()[0])
+                    kept.enter_context(listener.accept()[0])
 
         threading.Thread(target=accept, daemon=True).start()
         yield listener.getsockname()[1]

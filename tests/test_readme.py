@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -75,12 +74,9 @@ def has_its_own_test(command: str) -> bool:
     return command in SERVERS or command.startswith(("curl", "make repro", "make test"))
 
 
-def parametrized() -> Iterator[Any]:
-    """Yield the commands; an experiment, which trains again, is a drill."""
-    for command in COMMANDS:
-        marks = [pytest.mark.slow] if command.startswith("dvc exp run") else []
-        if not has_its_own_test(command):
-            yield pytest.param(command, marks=marks)
+def marks(command: str) -> list[pytest.MarkDecorator]:
+    """An experiment trains again: it is a drill."""
+    return [pytest.mark.slow] if command.startswith("dvc exp run") else []
 
 
 def test_the_readme_has_the_commands_that_these_tests_run() -> None:
@@ -88,7 +84,9 @@ def test_the_readme_has_the_commands_that_these_tests_run() -> None:
     assert len(CHARTS) == 1
 
 
-@pytest.mark.parametrize("command", parametrized())
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=marks(c)) for c in COMMANDS if not has_its_own_test(c)]
+)
 def test_a_command_of_the_readme_works(command: str, run: Run) -> None:
     run(command)
 
