@@ -7,8 +7,13 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import mlflow.store.model_registry.sqlalchemy_store
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # both are imported late otherwise
+from sqlalchemy.orm import configure_mappers
+
 from pipeline.trace.__main__ import main
 
+configure_mappers()
 for line in sys.stdin:
     store, output, *arguments = json.loads(line)
     child = os.fork()
