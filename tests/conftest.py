@@ -40,11 +40,10 @@ NEEDS = {
 
 def order(item: pytest.Item) -> int:
     """Begin with the file whose first test makes the finished project; meanwhile another worker
-    makes the study's tables. End with the other files that need the project, so that none waits."""
-    fixtures = getattr(item, "fixturenames", ())
+    makes the study's tables. So neither waits for the other."""
     if item.path.name == "test_pipeline.py":
         return 0
-    return 1 if "study_tables" in fixtures else 3 if "project" in fixtures else 2
+    return 1 if "study_tables" in getattr(item, "fixturenames", ()) else 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -110,6 +110,7 @@ def page(project: Path, environment: None, browser: Browser) -> Iterator[Page]:
         page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_mlflow_plots_the_curves_of_both_runs_together(page: Page) -> None:
     page.goto(CHARTS[0])
@@ -118,6 +119,7 @@ def test_mlflow_plots_the_curves_of_both_runs_together(page: Page) -> None:
             page.get_by_text(f"{key} ({metric})").first.wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_mlflows_runs_have_a_data_set_a_source_and_a_model(page: Page) -> None:
     page.goto(f"{UI}#/experiments/1/runs?workflowType=machine_learning")
@@ -125,6 +127,7 @@ def test_mlflows_runs_have_a_data_set_a_source_and_a_model(page: Page) -> None:
         page.get_by_text(text).first.wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_mlflows_page_of_the_model_is_linked_to_its_version(page: Page, project: Path) -> None:
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
@@ -135,6 +138,7 @@ def test_mlflows_page_of_the_model_is_linked_to_its_version(page: Page, project:
         page.get_by_text(metric, exact=True).first.wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
     page: Page, project: Path, monkeypatch: pytest.MonkeyPatch
