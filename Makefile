@@ -12,6 +12,8 @@ export UV_SYSTEM_CERTS := true
 MAIN := .venv/main.lock
 ALL := .venv/all.lock
 
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: repro stages promote data test drill check serve ui bench dev lock clean help
 
 repro: $(MAIN) ## Run every stage whose inputs have changed; STUDY=0 leaves the study out.
@@ -32,10 +34,10 @@ data: $(MAIN) ## Bring the data set into data/ and into DVC's cache.
 	dvc --wait-for-lock commit --quiet data.dvc
 
 test: $(ALL) data ## Run the tests; DRILLS=1 runs the drills in the same session.
-	pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(if $(DRILLS),,not slow)"
+	$(PYTEST) -m "$(if $(DRILLS),,not slow)"
 
 drill: $(ALL) data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
-	pytest -n 2 --dist loadfile -m slow -k "$(WHAT)"
+	$(PYTEST) -m slow -k "$(WHAT)"
 
 check: $(ALL) ## Lint and type-check.
 	ruff check .

@@ -63,6 +63,13 @@ class App:
         if path:
             await self._infer(self.models, self._reader, self._writer, path, scope, receive, send)
             return
+        if scope["method"] == "POST":  # FastAPI would read a body without limits
+            try:
+                receive = _received(await self._reader.read(receive))
+            except HTTPError as error:
+                response = JSONResponse({"error": str(error)}, error.status)
+                await response(scope, receive, _secured(send))
+                return
         if scope["method"] == "HEAD":  # the response to GET, of which uvicorn drops the body
             scope = {**scope, "method": "GET"}
         await self._routes(scope, receive, _secured(send))
@@ -86,6 +93,15 @@ class App:
         while True:
             await asyncio.sleep(1)
             self._reader.cancel_slow()
+
+
+def _received(body: bytes) -> Receive:
+    """Return `receive` of a request whose body has been read."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 def _secured(send: Send) -> Send:

@@ -108,7 +108,7 @@ class Batcher:
         engine, first, *_ = batch[0]
         try:
             outputs = engine.infer(join([request.inputs for _, request, *_ in batch]))
-            self.metrics.observe_batch(engine, outputs, self.waiting, first.drift)
+            self.metrics.observe_batch(engine, outputs, first.drift)
             self._answer(batch, outputs)
         except Exception as error:  # of any type: every caller must receive an answer
             self._fail(batch, error)

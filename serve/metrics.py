@@ -20,7 +20,7 @@ LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 
 STATUSES = [200, 400, 404, 408, 413, 415, 500, 503]
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's name; set by leader.py
 # The files that prometheus_client writes there, by the types and modes of the metrics below.
-FILES = ["counter", "histogram", "gauge_livemax", "gauge_livesum", "gauge_mostrecent"]
+FILES = ["counter", "histogram", "gauge_livemax", "gauge_mostrecent"]
 FILE_BYTES = 2**18  # for each model
 BATCH_SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -57,10 +57,6 @@ class Metrics:
         self.batch = Histogram(
             "inference_batch_rows", "Rows per batch", ["model"],
             buckets=BATCH_SIZES, registry=registry,
-        )  # fmt: skip
-        self.waiting = Gauge(
-            "inference_waiting_rows", "Rows waiting to be run", ["model"],
-            registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.predictions = Counter(
             "inference_predictions", "Rows by the class with the highest value",
@@ -110,7 +106,6 @@ class ModelMetrics:
         name = engine.name
         self._latency = {status: metrics.latency.labels(name, str(status)) for status in STATUSES}
         self._batch = metrics.batch.labels(name)
-        self._waiting = metrics.waiting.labels(name)
         self._drift = metrics.drift.labels(name)
         self._drift.set(float("nan"))
         self._info = metrics.info.labels(name, engine.version)
@@ -133,12 +128,9 @@ class ModelMetrics:
         for latency_s in latencies_s:
             self._latency[status].observe(latency_s)
 
-    def observe_batch(
-        self, engine: Engine, outputs: Arrays, waiting: int, drift: bool = True
-    ) -> None:
+    def observe_batch(self, engine: Engine, outputs: Arrays, drift: bool = True) -> None:
         """Record a batch by its outputs and, if `drift` is true, add it to the drift window."""
         self._batch.observe(len(outputs[engine.output_names[0]]) if engine.batches else 1)
-        self._waiting.set(waiting)
         if engine is not self._engine:  # a request that arrived before the model was replaced
             return
         if drift and self._window and self._window.add(outputs[self._window.tensor]):

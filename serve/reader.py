@@ -54,7 +54,7 @@ class Reader:
                 if size + len(piece) > MAX_BODY_BYTES:
                     raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes: send less")
                 if not message["more_body"]:  # even if others send too much
-                    return b"".join([*pieces, piece]) if pieces else piece
+                    return b"".join([*pieces, piece])
                 pieces.append(piece)
                 size += len(piece)
                 self._bytes += len(piece)

@@ -40,7 +40,7 @@ NEEDS = {
 
 def order(item: pytest.Item) -> int:
     """Begin with the file whose first test makes the finished project; meanwhile another worker
-    makes the study's tables. So neither waits for the other."""
+    makes the study's tables."""
     if item.path.name == "test_pipeline.py":
         return 0
     return 1 if "study_tables" in getattr(item, "fixturenames", ()) else 2

@@ -152,8 +152,11 @@ def silent_port() -> Iterator[int]:
                 while True:
                     kept.enter_context(listener.accept()[0])
 
-        threading.Thread(target=accept, daemon=True).start()
+        thread = threading.Thread(target=accept)
+        thread.start()
         yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)  # which ends the accept
+        thread.join()
 
 
 @pytest.mark.parametrize("state", ["hangs", "is gone"])

@@ -66,7 +66,8 @@ def test_the_flow_runs_the_stages_and_one_that_fails_leaves_the_last_results(
     run: Run, project: Path, server: str
 ) -> None:
     set_param(project, "train.seed", 1)
-    run("python -m pipeline.nightly && git commit -q -a -m results")
+    assert "Running stage 'train'" in run("python -m pipeline.nightly").stdout
+    run("git commit -q -a -m results")
     assert states(server, "repro") == ["COMPLETED"]
     set_param(project, "train.lr", 1e30)
     output = run("python -m pipeline.nightly", status=1).stdout

@@ -28,7 +28,8 @@ from tests.serve.process import (
 )
 
 GROWTH_MB = 32
-POST = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+CHUNKED = "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+POST, INDEX = (CHUNKED.format(path).encode() for path in (INFER, "/v2/repository/index"))
 GET = b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n"
 FLOODS = {  # connections, what each sends first, and what it then repeats
     "pipelined requests that are never read": (1, b"", b"GET /v2 HTTP/1.1\r\n\r\n" * 3000),
@@ -37,6 +38,8 @@ FLOODS = {  # connections, what each sends first, and what it then repeats
     "an endless header": (1, GET + b"a: ", b"b" * 2**16),
     "an endless path": (1, b"GET /", b"a" * 2**16),
     "an endless chunk extension": (1, POST + b"1;", b"a" * 2**16),
+    "an endless body": (1, POST, b"10000\r\n" + bytes(2**16) + b"\r\n"),
+    "an endless body of another route": (1, INDEX, b"10000\r\n" + bytes(2**16) + b"\r\n"),
     "endless trailers": (1, POST + b"0\r\n", b"a: b\r\n" * 10_000),
     "half-sent headers of 1000 clients": (1000, GET + b"a: " + b"b" * 60_000, b""),
     "half-sent bodies of 100 clients": (
