@@ -186,7 +186,7 @@ def test_a_service_that_does_not_answer_is_given_up_within_40_seconds(
     waited = time.monotonic() - before
     assert f"127.0.0.1:{port}" in error
     assert waited < 40  # of which the imports take up to 10
-    record_property("seen", f"{waited:.0f} s with Python's start: {error[:60]}…")
+    record_property("seen", f"{waited:.0f} s")
 
 
 def test_an_mlflow_that_hangs_stops_no_training_and_gets_every_epoch_afterwards(

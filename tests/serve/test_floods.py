@@ -95,7 +95,7 @@ def test_memory_grows_by_less_than_32_mb_and_others_are_answered(
         before = memory_mb(process)
         growth = flood(server, *FLOODS[kind], seconds=4) - before
     assert list(seen.statuses) == [200]
-    record_property("growth", f"growth {growth:.0f} MB")
+    record_property("growth", f"{growth:.0f} MB")
     assert growth < GROWTH_MB
     wait_until(lambda: status(address, raw_infer()) == 200, timeout_s=15)
     assert memory_mb(process) - before < GROWTH_MB
@@ -116,7 +116,7 @@ def test_large_answers_of_100_clients_that_never_read_cost_less_than_128_mb(
             growth = flood(server, 100, wide.request(), b"", seconds=4) - before
         assert list(seen.statuses) == [200]
         wait_until(lambda: wide.status(address) == 200, timeout_s=15)
-    record_property("growth", f"growth {growth:.0f} MB")
+    record_property("growth", f"{growth:.0f} MB")
     assert growth < 128
 
 
