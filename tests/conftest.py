@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,17 +16,17 @@ import pandas as pd
 import pytest
 import torch
 from playwright.sync_api import Browser, sync_playwright
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from models import BatchNormMLP
 from pipeline.certify.server import running_server
+from pipeline.core import files
 from pipeline.core.files import ROOT
 from pipeline.core.params import StudyParams, TrainParams
 from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.graph import self_test, to_onnx
 from pipeline.study.experiments import EXPERIMENTS, gather
+from pipeline.tracking.addresses import correct_addresses
 from pipeline.train.loop import train
 from tests.support import INITDB, Run
 
@@ -36,6 +37,10 @@ NEEDS = {
     "gpu": (torch.cuda.is_available(), "needs an NVIDIA GPU and its driver"),
     "services": (INITDB, "needs PostgreSQL: apt-get install postgresql"),
 }
+# The smallest study that has every part.
+STUDY = StudyParams(
+    seeds=2, images=64, epochs=1, rates_epochs=1, scale_epochs=2, overfitting_epochs=1, device="cpu"
+)
 
 
 def order(item: pytest.Item) -> int:
@@ -99,21 +104,19 @@ def train_params() -> TrainParams:
 
 @pytest.fixture(scope="session")
 def study_params() -> StudyParams:
-    """The smallest study that has every part."""
-    return StudyParams(
-        seeds=2, images=640, epochs=2, rates_epochs=1, scale_epochs=2, overfitting_epochs=2,
-        device="cpu",
-    )  # fmt: skip
+    return STUDY
 
 
-def make_once(
-    name: str, make: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Return the path of a file or folder that is made once per session and shared by all workers
-    of pytest-xdist; no test may change it."""
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder that all workers of pytest-xdist share."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+def make_once(name: str, make: Callable[[Path], None], folder: Path) -> Path:
+    """Return the path of a file or folder that is made once per session in the shared folder; no
+    test may change it."""
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / name).exists():
@@ -123,9 +126,7 @@ def make_once(
 
 
 @pytest.fixture(scope="session")
-def study_tables(
-    study_params: StudyParams, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, pd.DataFrame]:
+def study_tables(study_params: StudyParams, shared: Path) -> dict[str, pd.DataFrame]:
     """The tables of that study."""
 
     def make(path: Path) -> None:
@@ -137,7 +138,7 @@ def study_tables(
         ]
         pd.to_pickle(gather(done), path)
 
-    return pd.read_pickle(make_once("study", make, tmp_path_factory))
+    return pd.read_pickle(make_once("study", make, shared))
 
 
 @pytest.fixture(scope="session")
@@ -196,10 +197,28 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """One Prefect server for all flows that tests run, each of which would start its own."""
-    with prefect_test_harness(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+def prefect_server(shared: Path) -> Iterator[None]:
+    """One Prefect server for the flows of all tests and workers, each of which would start its own.
+
+    Its first user starts it, and ends it when no other uses it.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # take seconds, for few tests
+    from prefect.testing.utilities import prefect_test_harness
+
+    address = shared / "prefect"
+    with ExitStack() as stack:
+        users = stack.enter_context(address.with_suffix(".users").open("w"))
+        with address.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not address.exists():
+                stack.enter_context(prefect_test_harness())
+                address.write_text(str(PREFECT_API_URL.value()))
+                stack.callback(address.unlink)
+                stack.callback(fcntl.flock, users, fcntl.LOCK_EX)
+        stack.enter_context(temporary_settings({PREFECT_API_URL: address.read_text()}))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("PREFECT_API_URL", address.read_text())
         yield
 
 
@@ -216,8 +235,7 @@ def make_project(folder: Path) -> None:
     params = yaml.load(path)
     params["train"]["epochs"] = 1
     params["promote"]["min_test_accuracy"] = 0.9
-    params["study"] |= {"seeds": 2, "images": 64, "epochs": 1, "scale_epochs": 2}
-    params["study"]["overfitting_epochs"] = 2
+    params["study"] = STUDY.model_dump()
     yaml.dump(params, path)
     for command in (
         "git init -q -b main",
@@ -231,7 +249,7 @@ def make_project(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+def finished_project(shared: Path, prefect_server: None) -> Path:
     """A copy of the project in which `dvc repro` has run once; its output is in repro.txt next to
     it, and its results are committed."""
 
@@ -240,15 +258,18 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory, prefect_server: N
         folder.with_name("repro.txt").write_text(run_in(folder, "dvc repro").stdout)
         run_in(folder, "git add dvc.lock metrics && git commit -q -m results")
 
-    return make_once("project", make, tmp_path_factory)
+    return make_once("project", make, shared)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
-    """A copy of the finished project, with a new store: `dvc repro` records and promotes."""
+    """A copy of the finished project, as after `python -m pipeline.tracking --moved`."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
-    ignored = shutil.ignore_patterns("mlflow.db*", "mlartifacts", "promotion.json")
-    return Path(shutil.copytree(finished_project, folder, symlinks=True, ignore=ignored))
+    shutil.copytree(finished_project, folder, symlinks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "PROJECT", folder)
+        correct_addresses(folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import Any
 import mlflow.environment_variables
 import pytest
 from botocore.credentials import EnvProvider
-from mlflow.server.security_utils import is_allowed_host_header
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
 from prometheus_client.parser import text_string_to_metric_families
@@ -134,6 +133,8 @@ def test_the_server_accepts_its_options(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_mlflow_accepts_its_options_and_its_clients() -> None:
+    from mlflow.server.security_utils import is_allowed_host_header  # takes seconds to import
+
     command, subcommand, *arguments = SERVICES["mlflow"]["command"]
     assert (command, subcommand) == ("mlflow", "server")
     options = json.loads(subprocess.check_output([sys.executable, "-c", MLFLOW_PARSES, *arguments]))

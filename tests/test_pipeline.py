@@ -59,12 +59,6 @@ def add_comment(path: Path) -> None:
         file.write("\n# edited\n")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def recorded(run: Run) -> None:
-    """The copy's own store has the runs, and the champion."""
-    run("dvc repro")
-
-
 def test_repro_makes_everything_from_nothing(finished_project: Path) -> None:
     project = finished_project
     assert stages_run(project.with_name("repro.txt").read_text()) == STAGES

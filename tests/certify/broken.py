@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
+import onnx
 import torch
 from onnx import ModelProto, numpy_helper
 
@@ -17,10 +18,18 @@ from pipeline.data.tensors import scale_pixels
 from pipeline.export.graph import self_test, to_onnx
 from pipeline.train.loop import initial_network, train
 
+Mutant = Callable[[BatchNormMLP, np.ndarray], ModelProto]  # of a network and some images
+
 
 def export(network: BatchNormMLP) -> ModelProto:
     """Return the export as it should be."""
     return to_onnx(network, "batchnorm_mlp", self_test(network))
+
+
+@cache
+def exported(network: BatchNormMLP) -> bytes:
+    """Return the export as it should be, made once, for an export takes a second."""
+    return export(network).SerializeToString(deterministic=True)
 
 
 def export_changed(
@@ -95,7 +104,7 @@ def swap_layers(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     scale = arrays["bn2.weight"] / np.sqrt(arrays["bn2.running_var"] + network.bn2.eps)
     shift = arrays["bn2.bias"] - arrays["bn2.running_mean"] * scale
     weight, bias = arrays["fc3.weight"], arrays["fc3.bias"]
-    model = export(network)
+    model = onnx.load_from_string(exported(network))
     set_layer(model, 1, arrays["fc2.weight"], arrays["fc2.bias"])
     set_layer(model, 2, weight * scale, bias + weight @ shift)
     return model
@@ -103,7 +112,7 @@ def swap_layers(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
 
 def never_scale(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     """Return a model that does not scale its pixels."""
-    model = export(network)
+    model = onnx.load_from_string(exported(network))
     weight, bias = get_layer(model, 0)
     set_layer(model, 0, weight / SCALE, bias - weight.sum(axis=1) / SCALE * SHIFT)
     return model
@@ -111,7 +120,7 @@ def never_scale(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
 
 def scale_twice(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     """Return a model that scales its pixels, and the result once more."""
-    model = export(network)
+    model = onnx.load_from_string(exported(network))
     weight, bias = get_layer(model, 0)
     set_layer(model, 0, weight * SCALE, bias + weight.sum(axis=1) * SHIFT)
     return model
@@ -119,7 +128,7 @@ def scale_twice(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
 
 def round_to_float16(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     """Return a model whose weights were rounded to float16."""
-    model = export(network)
+    model = onnx.load_from_string(exported(network))
     for number in range(3):
         weight, bias = get_layer(model, number)
         set_layer(model, number, weight.astype(np.float16), bias.astype(np.float16))
@@ -138,7 +147,7 @@ def other_training(network: BatchNormMLP, images: np.ndarray) -> ModelProto:
 
 def flip_bit(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     """Return a model with the last bit of one weight flipped."""
-    model = export(network)
+    model = onnx.load_from_string(exported(network))
     weight, bias = get_layer(model, 0)
     flipped = weight.copy()
     flipped.view(np.uint32)[0, 0] ^= 1
@@ -146,7 +155,7 @@ def flip_bit(network: BatchNormMLP, _images: np.ndarray) -> ModelProto:
     return model
 
 
-MUTANTS: dict[str, Callable[[BatchNormMLP, np.ndarray], ModelProto]] = {
+MUTANTS: dict[str, Mutant] = {
     "statistics of a batch (train mode)": partial(export_changed, batch_statistics),
     "statistics never updated": partial(export_changed, initial_statistics),
     "wrong eps (1e-3)": partial(export_changed, wrong_eps),

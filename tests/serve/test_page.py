@@ -73,7 +73,7 @@ def _check_address(sent: Request, address: str) -> None:
         pytest.fail(f"the page loads {sent.url}")
 
 
-@pytest.fixture(params=["desktop", "phone"])
+@pytest.fixture(params=["desktop", pytest.param("phone", marks=pytest.mark.slow)])
 def page(request: pytest.FixtureRequest, browser: Browser, address: str) -> Iterator[Page]:
     page = open_page(browser, address, request.param)
     yield page

@@ -23,6 +23,7 @@ from pipeline.core.files import sha256
 from pipeline.data.dataset import DIGESTS, RAW
 from tests.support import Run, free_port, set_param
 
+Printed = Callable[..., str]
 Trace = Callable[..., dict[str, Any]]
 
 MODEL = "artifacts/batchnorm_mlp/model.onnx"
@@ -71,9 +72,8 @@ def running(command: str, project: Path, path: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def answer(run: Run, trace: Trace, project: Path) -> str:
+def answer(trace: Trace, project: Path) -> str:
     """The answer to docs/seven.json, from a model that was trained, promoted and served here."""
-    run("dvc repro promote")
     with running(f"{sys.executable} -m serve --port {{port}}", project, "/v2") as client:
         request = (project / "docs/seven.json").read_bytes()
         response = client.post("/v2/models/batchnorm_mlp/infer", content=request)
@@ -85,8 +85,8 @@ def answer(run: Run, trace: Trace, project: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def trace(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace]:
-    """Return what `python -m pipeline.trace --json` prints to stdout; see tracer.py."""
+def printed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Printed]:
+    """Return what `python -m pipeline.trace` prints to stdout; see tracer.py."""
     output = tmp_path_factory.mktemp("trace") / "output"
     command = [sys.executable, "tests/trace/tracer.py"]
     with subprocess.Popen(
@@ -96,17 +96,22 @@ def trace(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         assert tracer.stdin
         assert tracer.stdout
 
-        def trace(what: str, status: int = 0, store: str = "") -> dict[str, Any]:
+        def printed(what: str, status: int = 0, store: str = "") -> str:
             assert tracer.stdin
             assert tracer.stdout
-            tracer.stdin.write(json.dumps([store, str(output), *what.split(), "--json"]) + "\n")
+            tracer.stdin.write(json.dumps([store, str(output), *what.split()]) + "\n")
             tracer.stdin.flush()
             assert int(tracer.stdout.readline()) == status
-            found: dict[str, Any] = json.loads(output.read_text())
-            return found
+            return output.read_text()
 
-        yield trace
+        yield printed
         tracer.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def trace(printed: Printed) -> Trace:
+    """Return what `python -m pipeline.trace --json` prints, parsed."""
+    return lambda what, status=0, store="": json.loads(printed(f"{what} --json", status, store))
 
 
 def gaps(trace: Trace, what: str) -> list[str]:
@@ -180,10 +185,10 @@ def test_the_chain_is_whole_from_every_end(
     assert f"{head}, clean: project" in output
 
 
-def test_an_answer_without_its_request_is_unchecked(run: Run, trace: Trace) -> None:
+def test_an_answer_without_its_request_is_unchecked(printed: Printed, trace: Trace) -> None:
     (first, *_) = trace("answer.json")["links"]
     assert (first["name"], first["state"]) == ("answer", "unchecked")
-    last = run("python -m pipeline.trace answer.json").stdout.splitlines()[-1]
+    last = printed("answer.json").splitlines()[-1]
     assert last.startswith("the chain is whole but for the answer (pass its request by --request")
 
 
