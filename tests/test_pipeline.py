@@ -87,10 +87,14 @@ def test_the_graph_starts_at_the_data(run: Run) -> None:
     assert ("certify", "promote") in edges
 
 
-def test_nothing_changed_runs_nothing_but_promote(run: Run, project: Path) -> None:
+def test_nothing_changed_runs_nothing_but_promote_which_judges_nothing_again(
+    run: Run, project: Path
+) -> None:
+    before = (project / "artifacts/promotion.json").read_bytes()
     output = run("dvc repro").stdout
     assert stages_run(output) == []
     assert "Running stage 'promote'" in output
+    assert (project / "artifacts/promotion.json").read_bytes() == before
     assert run("git status --porcelain").stdout == ""
 
 
@@ -317,7 +321,7 @@ def test_a_changed_byte_of_data_stops_the_pipeline_and_the_errors_advice_restore
         assert advice == "git checkout data.dvc && dvc checkout data.dvc"
         run(advice)
         assert path.read_bytes() == content
-        assert stages_run(run("dvc repro").stdout) == []
+        assert stages_run(run("dvc repro certify study").stdout) == []
         assert run("git status --porcelain").stdout == ""
 
 

@@ -70,8 +70,9 @@ def running(command: str, project: Path) -> Iterator[None]:
         server.wait()
 
 
-def has_its_own_test(command: str) -> bool:
-    return command in SERVERS or command.startswith(("curl", "make repro", "make test"))
+def has_its_own_test(command: str) -> bool:  # here, or in test_pipeline.py
+    own = ("curl", "make repro", "make test", "dvc repro")
+    return command in SERVERS or command.startswith(own)
 
 
 def marks(command: str) -> list[pytest.MarkDecorator]:

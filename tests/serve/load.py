@@ -34,10 +34,10 @@ class Served(NamedTuple):
         """The status of the response to the request over a connection of its own."""
         return httpx.post(address + self.infer, content=self.body, headers=self.headers).status_code
 
-    def revision(self) -> bytes:
+    def revision(self, number: int = 2) -> bytes:
         """The content of a file of the same model that has another version."""
         model = onnx.load(self.path)
-        with_metadata(revision="2")(model)
+        with_metadata(revision=str(number))(model)
         return model.SerializeToString()
 
 

@@ -30,9 +30,9 @@ DIGITS: dict[int, list[Stroke]] = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The files of both networks after two quick epochs of MNIST."""
+    """The files of both networks after a quick epoch of MNIST."""
     dataset, folder = load_dataset(), tmp_path_factory.mktemp("models")
-    params = TrainParams(epochs=2, batch_size=64, lr=0.1, seed=0, device="cpu")
+    params = TrainParams(epochs=1, batch_size=64, lr=0.1, seed=0, device="cpu")
     for key, (_, title, color, _) in NETWORKS.items():
         network = initial_network(key, 0)
         *_, last = train(network, dataset, params)

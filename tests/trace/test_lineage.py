@@ -172,14 +172,14 @@ def changed_in_store(
 
 
 def test_the_chain_is_whole_from_every_end(
-    run: Run, trace: Trace, project: Path, answer: str
+    printed: Printed, trace: Trace, project: Path, answer: str
 ) -> None:
     by_name = {one.info.run_name: one.info.run_id for one in runs(project)}
     for what in (answer, MODEL, "champion", by_name["batchnorm_mlp"], by_name["simple_mlp"]):
         chain = trace(what)
         assert chain["whole"]
         assert {link["state"] for link in chain["links"]} == {"ok"}
-    output = run("python -m pipeline.trace champion").stdout
+    output = printed("champion")
     assert "the chain is whole" in output
     head = subprocess.check_output(["git", "rev-parse", "HEAD^"], cwd=project, text=True).strip()
     assert f"{head}, clean: project" in output
@@ -341,14 +341,6 @@ def test_our_server_serves_the_champion(project: Path) -> None:
     with running(f"python -m serve --model {CHAMPION} --port {{port}}", project, "/v2") as client:
         versions = client.get("/v2/models/batchnorm_mlp").json()["versions"]
     assert versions == [champion(project)[:12]]
-
-
-def test_a_second_repro_judges_nothing_again(run: Run, project: Path) -> None:
-    before = (project / "artifacts/promotion.json").read_bytes()
-    output = run("dvc repro promote").stdout
-    assert "Running stage 'promote'" in output
-    assert (project / "artifacts/promotion.json").read_bytes() == before
-    assert run("git status --porcelain dvc.lock").stdout == ""
 
 
 @pytest.mark.slow
