@@ -44,10 +44,12 @@ STUDY = StudyParams(
 
 
 def order(item: pytest.Item) -> int:
-    """Begin with the file whose first test makes the finished project; meanwhile another worker
-    makes the study's tables."""
+    """Begin with the file whose first test makes the finished project, while another worker makes
+    the study's tables; end with the server's, which are short and keep both busy."""
     if item.path.name == "test_pipeline.py":
         return 0
+    if item.path.parent.name == "serve":
+        return 3
     return 1 if "study_tables" in getattr(item, "fixturenames", ()) else 2
 
 

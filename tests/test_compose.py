@@ -132,6 +132,7 @@ def test_the_server_accepts_its_options(monkeypatch: pytest.MonkeyPatch) -> None
     assert "serve" in options.allowed_hosts
 
 
+@pytest.mark.slow
 def test_mlflow_accepts_its_options_and_its_clients() -> None:
     from mlflow.server.security_utils import is_allowed_host_header  # takes seconds to import
 
@@ -151,6 +152,7 @@ def prefect_commands() -> list[str]:
     return [*commands, " ".join(SERVICES["prefect"]["command"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", prefect_commands())
 def test_prefect_has_this_command_and_its_options(command: str) -> None:
     words = command.replace("--no-prompt ", "").split()  # an option of every command

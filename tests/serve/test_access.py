@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.files import ROOT
-from serve.access import Access
+from serve.access import Access, check_token
 from serve.reader import HTTPError
 from tests.serve.process import (
     INFER,
@@ -92,10 +92,15 @@ def test_requests_without_the_token_are_logged_and_counted(
 
 
 @pytest.mark.parametrize("token", ["line\n", "two words", "tab\t", "ümlaut", " ", "\x7f"])
-def test_a_token_that_no_client_can_send_is_refused_at_the_start(model: Path, token: str) -> None:
+def test_a_token_that_no_client_can_send_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII"):
+        check_token(token)
+
+
+def test_such_a_token_ends_the_start_with_a_line(model: Path) -> None:
     command = [sys.executable, "-m", "serve", "--model", str(model), "--port", "0"]
     done = subprocess.run(
-        command, cwd=ROOT, env={"SERVE_TOKEN": token}, capture_output=True, text=True, timeout=20
+        command, cwd=ROOT, env={"SERVE_TOKEN": "\n"}, capture_output=True, text=True, timeout=20
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: SERVE_TOKEN must be printable ASCII")

@@ -327,6 +327,7 @@ def test_an_unknown_start_is_an_error_that_lists_what_is_allowed(run: Run) -> No
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_mlflow_loads_and_serves_the_champion(project: Path) -> None:
     images = np.zeros((2, 28, 28), int).tolist()
     serve = f"mlflow models serve -m {CHAMPION} --env-manager local --port {{port}}"
