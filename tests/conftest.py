@@ -133,8 +133,6 @@ def study_tables(study_params: StudyParams, shared: Path) -> dict[str, pd.DataFr
 
     def make(path: Path) -> None:
         dataset, cpu = load_dataset(), torch.device("cpu")
-        images, labels = dataset.test_images[:1000], dataset.test_labels[:1000]
-        dataset = dataset._replace(test_images=images, test_labels=labels)
         done = [
             measure(seed, study_params, dataset, cpu)
             for measure in EXPERIMENTS.values()
