@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -37,15 +36,12 @@ NEEDS = {
     "gpu": (torch.cuda.is_available(), "needs an NVIDIA GPU and its driver"),
     "services": (INITDB, "needs PostgreSQL: apt-get install postgresql"),
 }
-# The smallest study that has every part.
-STUDY = StudyParams(
-    seeds=2, images=64, epochs=1, rates_epochs=1, scale_epochs=2, overfitting_epochs=1, device="cpu"
-)
 
 
 def order(item: pytest.Item) -> int:
     """Begin with the file whose first test makes the finished project, while another worker makes
-    the study's tables; end with the server's, which are short and keep both busy."""
+    the study's tables; end with the server's many short files, so that no worker ends long
+    before the other."""
     if item.path.name == "test_pipeline.py":
         return 0
     if item.path.parent.name == "serve":
@@ -106,7 +102,11 @@ def train_params() -> TrainParams:
 
 @pytest.fixture(scope="session")
 def study_params() -> StudyParams:
-    return STUDY
+    """The smallest study that has every part, with several batches and epochs."""
+    return StudyParams(
+        seeds=2, images=128, epochs=2, rates_epochs=1, scale_epochs=2, overfitting_epochs=2,
+        device="cpu",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +122,7 @@ def make_once(name: str, make: Callable[[Path], None], folder: Path) -> Path:
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / name).exists():
+            shutil.rmtree(folder / f"{name}.part", ignore_errors=True)  # of one that failed
             make(folder / f"{name}.part")
             (folder / f"{name}.part").rename(folder / name)
     return folder / name
@@ -199,32 +200,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(shared: Path) -> Iterator[None]:
-    """One Prefect server for the flows of all tests and workers, each of which would start its own.
-
-    Its first user starts it, and ends it when no other uses it.
-    """
-    from prefect.settings import PREFECT_API_URL, temporary_settings  # take seconds, for few tests
+def prefect_server() -> Iterator[None]:
+    """One Prefect server for all flows that tests run, each of which would start its own."""
+    from prefect.settings import PREFECT_API_URL  # takes seconds to import, which few tests need
     from prefect.testing.utilities import prefect_test_harness
 
-    address = shared / "prefect"
-    with ExitStack() as stack:
-        users = stack.enter_context(address.with_suffix(".users").open("w"))
-        with address.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fcntl.flock(users, fcntl.LOCK_SH)
-            if not address.exists():
-                stack.enter_context(prefect_test_harness())
-                address.write_text(str(PREFECT_API_URL.value()))
-                stack.callback(address.unlink)
-                stack.callback(fcntl.flock, users, fcntl.LOCK_EX)
-        stack.enter_context(temporary_settings({PREFECT_API_URL: address.read_text()}))
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("PREFECT_API_URL", address.read_text())
+    with prefect_test_harness(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
         yield
 
 
-def make_project(folder: Path) -> None:
+def make_project(folder: Path, study: StudyParams) -> None:
     """Make a committed copy of the project with its data, one epoch of training, a small study and
     no results."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
@@ -237,7 +223,7 @@ def make_project(folder: Path) -> None:
     params = yaml.load(path)
     params["train"]["epochs"] = 1
     params["promote"]["min_test_accuracy"] = 0.9
-    params["study"] = STUDY.model_dump()
+    params["study"] = study.model_dump()
     yaml.dump(params, path)
     for command in (
         "git init -q -b main",
@@ -251,12 +237,12 @@ def make_project(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_project(shared: Path, prefect_server: None) -> Path:
+def finished_project(shared: Path, study_params: StudyParams, prefect_server: None) -> Path:
     """A copy of the project in which `dvc repro` has run once; its output is in repro.txt next to
     it, and its results are committed."""
 
     def make(folder: Path) -> None:
-        make_project(folder)
+        make_project(folder, study_params)
         folder.with_name("repro.txt").write_text(run_in(folder, "dvc repro").stdout)
         run_in(folder, "git add dvc.lock metrics && git commit -q -m results")
 
@@ -265,7 +251,7 @@ def finished_project(shared: Path, prefect_server: None) -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
-    """A copy of the finished project, as after `python -m pipeline.tracking --moved`."""
+    """A copy of the finished project, whose MLflow store has the addresses of its own files."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
     shutil.copytree(finished_project, folder, symlinks=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -275,10 +261,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) ->
 
 
 @pytest.fixture(scope="module")
-def new_project(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Path:
+def new_project(
+    tmp_path_factory: pytest.TempPathFactory, study_params: StudyParams, prefect_server: None
+) -> Path:
     """A copy of the project in which nothing has run."""
     folder = tmp_path_factory.mktemp("project") / "mnist-batchnorm"
-    make_project(folder)
+    make_project(folder, study_params)
     return folder
 
 

@@ -31,11 +31,6 @@ needs_root = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def first_repro(run: Run) -> None:
-    run("dvc repro promote")
-
-
 @pytest.fixture
 def client(project: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{project}/mlflow.db")

@@ -97,10 +97,10 @@ def test_a_token_that_no_client_can_send_is_refused(token: str) -> None:
         check_token(token)
 
 
-def test_such_a_token_ends_the_start_with_a_line(model: Path) -> None:
+def test_a_token_that_no_client_can_send_ends_the_start_with_a_line(model: Path) -> None:
     command = [sys.executable, "-m", "serve", "--model", str(model), "--port", "0"]
     done = subprocess.run(
-        command, cwd=ROOT, env={"SERVE_TOKEN": "\n"}, capture_output=True, text=True, timeout=20
+        command, cwd=ROOT, env={"SERVE_TOKEN": "ümlaut"}, capture_output=True, text=True, timeout=20
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: SERVE_TOKEN must be printable ASCII")

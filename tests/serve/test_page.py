@@ -139,10 +139,12 @@ def test_samples_are_recognized_and_undone_stroke_by_stroke(page: Page) -> None:
     expect_answer(page, "–")
 
 
-def test_strokes_have_the_resolution_of_the_screen(page: Page) -> None:
+def test_strokes_have_the_resolution_of_the_screen(browser: Browser, address: str) -> None:
+    page = open_page(browser, address, "phone")  # whose pixels are smaller than CSS's
     expression = "(canvas) => canvas.width / canvas.clientWidth - devicePixelRatio"
     assert abs(page.locator("#drawing").evaluate(expression)) < 0.01
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.context.close()
 
 
 def test_the_hint_is_about_the_device_in_use(browser: Browser, address: str) -> None:

@@ -63,16 +63,18 @@ def test_of_three_models_the_one_with_a_corrupted_file_stays_and_the_others_are_
         return log.read_text().count(text) == count
 
     with serving([model.path for model in several], log=log) as (process, address):
-        for number, (broken, zeros) in enumerate(product(several, [0, 4000]), 1):  # cut out, or 0
+        for number, (broken, zeros) in enumerate(product(several, [0, 4000]), 1):
             before = versions(address)
             for model in several:
                 model.path.write_bytes(model.revision(number))
             whole = broken.path.read_bytes()
             middle = len(whole) // 2
-            broken.path.write_bytes(whole[:middle] + bytes(zeros) + whole[middle + 4000 :])
+            corrupted = whole[:middle] + bytes(zeros) + whole[middle + 4000 :]  # or cut out
+            broken.path.write_bytes(corrupted)
             process.send_signal(signal.SIGHUP)
             wait_until(partial(logged, " replaces version ", 2 * number))
-            wait_until(partial(logged, "reload failed, kept version", number))
+            kept = f"{broken.name}: reload failed, kept version"
+            wait_until(partial(logged, kept, 1 + bool(zeros)))
             after = versions(address)
             assert [name for name in NAMES if after[name] == before[name]] == [broken.name]
             assert [model.status(address) for model in several] == [200] * 3

@@ -8,9 +8,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import mlflow.store.model_registry.sqlalchemy_store
-import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # both are imported late otherwise
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # these are imported late otherwise
 from sqlalchemy.orm import configure_mappers
 
+import pipeline.trace.chain  # noqa: F401
 from pipeline.trace.__main__ import main
 
 configure_mappers()
