@@ -180,7 +180,8 @@ def test_a_study_parameter_reruns_the_study_alone_and_is_another_run(
 ) -> None:
     with restored(run):
         set_param(project, "study.scale_epochs", 3)
-        assert stages_run(run("dvc repro").stdout) == ["study"]
+        assert stages_run(run("dvc repro --dry").stdout) == ["study"]
+        run("dvc repro study")
     experiment = client_of(project).get_experiment_by_name("mnist-batchnorm-study")
     assert experiment is not None
     studies = client_of(project).search_runs([experiment.experiment_id])
