@@ -74,7 +74,7 @@ def what_catches(
 
 
 def passes_self_test(model: Path) -> bool:
-    """Return whether the server would serve the model."""
+    """Return whether the model passes the self-test, without which the server refuses it."""
     try:
         Engine(model)
     except ValueError as error:

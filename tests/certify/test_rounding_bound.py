@@ -168,7 +168,7 @@ def test_a_bound_holds_for_weights_that_are_off_by_a_rounding(
     for _ in range(5):
         x = images.reshape(len(images), -1).astype(np.float64)
         for weight, bias in layers:
-            off = random.choice([-UNIT_ROUNDOFF, UNIT_ROUNDOFF], weight.shape)
+            off: np.ndarray = random.choice([-UNIT_ROUNDOFF, UNIT_ROUNDOFF], weight.shape)
             x = np.maximum(x, 0) @ (weight * (1 + off)).T + bias
         assert (np.abs(gaps(x, answers) - gaps(reference, answers)) <= bounds).all()
 
