@@ -205,7 +205,8 @@ def prefect_server() -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL  # takes seconds to import, which few tests need
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(), pytest.MonkeyPatch.context() as patch:
+    harness = prefect_test_harness(server_startup_timeout=120)  # on a busy machine
+    with harness, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
         yield
 
