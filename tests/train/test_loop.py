@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from models import NETWORKS
+from pipeline.core.history import Epoch
 from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels, to_tensors
@@ -17,8 +18,8 @@ def test_the_same_seed_gives_the_same_bits(
     key: str, small_dataset: Dataset, train_params: TrainParams
 ) -> None:
     first, second = (initial_network(key, seed=1) for _ in range(2))
-    losses = [[row[:4] for row in train(n, small_dataset, train_params)] for n in (first, second)]
-    assert losses[0] == losses[1]
+    rows = [list(train(network, small_dataset, train_params)) for network in (first, second)]
+    assert rows[0] == rows[1]
     torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
 
 
@@ -68,12 +69,23 @@ def test_every_image_is_seen_once_per_epoch_with_its_label_in_a_new_order(
 
 
 def test_evaluate_gives_the_mean_loss_and_the_accuracy_in_eval_mode() -> None:
-    network, labels = Stranger(), torch.tensor([1, 2, 3])  # with dropout
-    x = torch.randn(3, 28, 28)
+    network, x = Stranger(), torch.randn(3, 28, 28)  # with dropout
     logits = network.eval()(x)
+    labels = logits.argmax(1)
+    labels[0] = logits[0].argmin()
     loss, accuracy = evaluate(network.train(), x, labels)
     assert loss == pytest.approx(-logits.log_softmax(1)[range(3), labels].mean().item())
-    assert accuracy == pytest.approx(np.mean(logits.argmax(1).tolist() == labels.numpy()))
+    assert accuracy == pytest.approx(2 / 3)
+
+
+def test_every_metric_of_an_epoch_is_measured_and_none_is_another(
+    small_dataset: Dataset, train_params: TrainParams
+) -> None:
+    rows = list(train(initial_network("batchnorm_mlp", 0), small_dataset, train_params))
+    values = dict(zip(Epoch._fields, zip(*rows, strict=True), strict=True))
+    constant = [name for name, its in values.items() if len(set(its)) == 1]
+    assert constant == []
+    assert len(set(values.values())) == len(values)
 
 
 @pytest.mark.parametrize("key", NETWORKS)
