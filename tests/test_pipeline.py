@@ -167,11 +167,9 @@ def test_train_fails_if_its_inputs_change_while_it_runs(
         assert stages_run(run("dvc repro --dry train").stdout) == ["train"]
 
 
-@pytest.mark.slow
 def test_a_certify_parameter_reruns_certify_alone(run: Run, project: Path) -> None:
-    with restored(run):
-        set_param(project, "certify.request_size", 1000)
-        assert stages_run(run("dvc repro").stdout) == ["certify"]
+    set_param(project, "certify.request_size", 1000)
+    assert stages_run(run("dvc repro --dry; git checkout -q .").stdout) == ["certify"]
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_polling_leaves_no_folder_and_no_progress_bar(
         process.terminate()
         assert process.wait(20) == 0
     left = [path.name for path in folder.rglob("*")]
-    record_property("seen", f"{len(left)} files left")
+    record_property("seen", f"files of the poll that SIGTERM interrupted: {len(left)}")
     assert len([name for name in left if name.endswith(".onnx")]) <= 1  # SIGTERM during a poll
     assert "Downloading" not in log.read_text()
 
