@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--request", type=Path, metavar="FILE", help="a saved response's request")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    print_chain = resolve_name("pipeline.trace.chain:print_chain")  # now, for it takes seconds
+    print_chain = resolve_name("pipeline.trace.chain:print_chain")  # takes seconds to import
     print_chain(arguments.what, arguments.request, arguments.json)
 
 

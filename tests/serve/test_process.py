@@ -72,6 +72,7 @@ def test_overload_of_a_model_is_answered_or_refused_and_fails_no_request_of_anot
                 client.sendall(large[-1:])
             process.send_signal(signal.SIGCONT)
             statuses.update(map(status, clients))
+        assert min(statuses[200], statuses[503]) > BURSTS  # some of each burst
 
         def repeat(client: socket.socket) -> Iterator[int]:
             while time.monotonic() < end:
@@ -89,7 +90,6 @@ def test_overload_of_a_model_is_answered_or_refused_and_fails_no_request_of_anot
     assert list(seen.statuses) == [200]
     record_property("seen", f"{statuses[200]} answered, {statuses[503]} refused")
     assert set(statuses) == {200, 503}
-    assert min(statuses.values()) > BURSTS
 
 
 def status(client: socket.socket) -> int:
