@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from ctypes.util import find_library
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,10 @@ import pytest
 from pipeline.data.load import Dataset
 from tests.support import install
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not find_library("b64"), reason="needs libb64: apt-get install libb64-0d"),
+]
 
 MODEL = "batchnorm_mlp"
 # The last version whose program runs with the C library of Debian 12; it also needs CUDA's runtime.
