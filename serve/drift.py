@@ -82,18 +82,16 @@ class DriftWindow:
 
     def _begin(self) -> None:
         self._count = 0
-        self._sum = np.zeros(len(self._mean))
-        self._square_sum = np.zeros(len(self._mean))
+        self._batches: list[np.ndarray] = []
 
     def add(self, units: np.ndarray) -> bool:
         """Add the units (N, units) of a batch; return whether it has filled the window."""
         self._count += len(units)
-        self._sum += units.sum(axis=0)
-        self._square_sum += np.einsum("nu,nu->u", units, units)
+        self._batches.append(units)
         if self._count < WINDOW:
             return False
-        mean = self._sum / self._count
-        variance = self._square_sum / self._count - mean**2
-        self.score = drift_score((mean - self._mean) / self._std, variance / self._std**2)
+        window = np.concatenate(self._batches)
+        mean = (window.mean(axis=0) - self._mean) / self._std
+        self.score = drift_score(mean, window.var(axis=0) / self._std**2)
         self._begin()
         return True

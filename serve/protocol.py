@@ -27,6 +27,7 @@ from serve.messages import (
 )
 from serve.tensors import Packed, Tensor
 
+MAX_CACHED_BYTES = 1024  # of JSON before raw tensors
 NO_SHARED_MEMORY = "shared memory is not supported: send and receive the numbers"
 
 
@@ -79,6 +80,7 @@ class Decoder:
         )
         decode: Any = msgspec.json.Decoder(request).decode
         self._decode: Callable[[bytes], InferenceRequest] = decode
+        self._decode_cached = lru_cache(maxsize=256)(self._decode)
 
     def decode(self, body: bytes, json_length: int | None = None) -> Request:
         """Decode an inference request.
@@ -95,7 +97,10 @@ class Decoder:
         if end > len(body):
             raise RequestError(f"the JSON has {end} bytes, but the body {len(body)}")
         try:
-            message = self._decode(body[:end])
+            # Before raw tensors, a client's requests often have the same JSON.
+            small = json_length is not None and end <= MAX_CACHED_BYTES
+            decode = self._decode_cached if small else self._decode
+            message = decode(body[:end])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RequestError(f"the request cannot be read: {error}") from error
         inputs = {}
