@@ -80,7 +80,7 @@ class Decoder:
         )
         decode: Any = msgspec.json.Decoder(request).decode
         self._decode: Callable[[bytes], InferenceRequest] = decode
-        self._decode_cached = lru_cache(maxsize=256)(self._decode)
+        self._decode_cached: Callable[[bytes], InferenceRequest] = lru_cache(maxsize=256)(decode)
 
     def decode(self, body: bytes, json_length: int | None = None) -> Request:
         """Decode an inference request.
