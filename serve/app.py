@@ -18,6 +18,8 @@ from serve.reload import Reloader
 from serve.routes import create_routes
 from serve.writer import Writer
 
+# Of requests to other routes than inference. FastAPI's errors keep bodies until garbage collection.
+MAX_OTHER_BYTES = 64 * 2**10
 log = logging.getLogger("serve")
 
 
@@ -65,7 +67,7 @@ class App:
             return
         if scope["method"] == "POST":  # FastAPI would read a body without limits
             try:
-                receive = _received(await self._reader.read(receive))
+                receive = _received(await self._reader.read(receive, MAX_OTHER_BYTES))
             except HTTPError as error:
                 response = JSONResponse({"error": str(error)}, error.status)
                 await response(scope, receive, _secured(send))

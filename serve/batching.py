@@ -111,7 +111,9 @@ class Batcher:
             self.metrics.observe_batch(engine, outputs, first.drift)
             self._answer(batch, outputs)
         except Exception as error:  # of any type: every caller must receive an answer
-            self._fail(batch, error)
+            # Without its frames: they hold the batch and so the answers, which will hold the error,
+            # a cycle that would last until garbage collection.
+            self._fail(batch, error.with_traceback(None))
 
     def _answer(self, batch: list[Waiting], outputs: Arrays) -> None:
         now = time.perf_counter()

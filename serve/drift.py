@@ -82,17 +82,18 @@ class DriftWindow:
 
     def _begin(self) -> None:
         self._count = 0
-        self._batches: list[np.ndarray] = []
+        self._sum = np.zeros(len(self._mean))
+        self._square_sum = np.zeros(len(self._mean))
 
     def add(self, units: np.ndarray) -> bool:
         """Add the units (N, units) of a batch; return whether it has filled the window."""
         self._count += len(units)
-        self._batches.append(units)
+        self._sum += units.sum(axis=0)
+        self._square_sum += np.einsum("nu,nu->u", units, units)
         if self._count < WINDOW:
             return False
-        window = np.concatenate(self._batches)
-        mean = window.mean(axis=0)
-        variance = np.einsum("nu,nu->u", window, window) / len(window) - mean**2  # fast
+        mean = self._sum / self._count
+        variance = self._square_sum / self._count - mean**2
         self.score = drift_score((mean - self._mean) / self._std, variance / self._std**2)
         self._begin()
         return True

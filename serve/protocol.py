@@ -97,7 +97,7 @@ class Decoder:
         if end > len(body):
             raise RequestError(f"the JSON has {end} bytes, but the body {len(body)}")
         try:
-            # Before raw tensors, a client's requests often have the same JSON.
+            # Before raw tensors, the JSON of requests without an id is often the same.
             small = json_length is not None and end <= MAX_CACHED_BYTES
             decode = self._decode_cached if small else self._decode
             message = decode(body[:end])

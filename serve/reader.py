@@ -33,8 +33,8 @@ class Reader:
         self._since: dict[asyncio.Task[object], float] = {}  # start of each task's read
         self._bytes = 0
 
-    async def read(self, receive: Receive) -> bytes:
-        """Return the complete body.
+    async def read(self, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
+        """Return the complete body, of at most `limit` bytes.
 
         Raises:
             HTTPError: the body is too large (413), too slow (408) or incomplete (400), or too many
@@ -51,8 +51,8 @@ class Reader:
                 if message["type"] == "http.disconnect":
                     raise HTTPError(400, "the client disconnected")
                 piece = message["body"]
-                if size + len(piece) > MAX_BODY_BYTES:
-                    raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes: send less")
+                if size + len(piece) > limit:
+                    raise HTTPError(413, f"the body exceeds {limit} bytes: send less")
                 if not message["more_body"]:  # even if others send too much
                     return b"".join([*pieces, piece])
                 pieces.append(piece)

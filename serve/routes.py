@@ -78,7 +78,7 @@ def add_server_routes(rest: FastAPI, models: Models) -> None:
         response.status_code = 200 if ready else 503
         return {"live": True, "ready": ready}
 
-    @rest.post("/v2/repository/index", responses=errors(400))
+    @rest.post("/v2/repository/index", responses=errors(400, 413))
     async def repository_index(
         ready: Annotated[bool, Body(embed=True)] = False,
     ) -> list[dict[str, str]]:

@@ -53,7 +53,6 @@ def answer(
         timeout_graceful_shutdown=GRACE_S,
     )
     gc.freeze()  # do not scan what stays loaded at every collection
-    gc.set_threshold(20_000)  # nor, that often, the requests in flight
     uvicorn.Server(config).run(sockets=[listener])
 
 

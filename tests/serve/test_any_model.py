@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
+from serve.app import MAX_OTHER_BYTES
 from serve.engine import Arrays, Engine
 from serve.tensors import DATATYPES
 from tests.serve.other_models import HEADER, INPUTS, MODELS, request, write
@@ -61,6 +62,12 @@ def test_the_outputs_are_those_of_onnx_runtime(
     for output in names:
         assert found[output].dtype == expected[output].dtype
         assert np.array_equal(found[output], expected[output])
+
+
+def test_a_large_request_for_the_index_is_413(client: httpx.Client) -> None:
+    response = client.post("/v2/repository/index", content=b"[" * (MAX_OTHER_BYTES + 1))
+    assert response.status_code == 413
+    assert f"exceeds {MAX_OTHER_BYTES} bytes" in response.json()["error"]
 
 
 def test_all_models_are_listed_ready_and_described(client: httpx.Client) -> None:

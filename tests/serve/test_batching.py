@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from pipeline.data.load import Dataset
 from serve.batching import Batcher, OverloadError
 from serve.engine import Arrays, Engine
 from serve.metrics import Metrics
-from tests.serve.process import infer
+from tests.serve.process import infer, raw_request
 
 
 class Watched(Engine):
@@ -93,6 +95,32 @@ def test_a_failure_reaches_the_requests_that_cause_it_and_no_other(
             assert np.array_equal(answer["logits"], alone["logits"])
 
     asyncio.run(infer_all())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_requests_that_fail_are_freed_without_garbage_collection(
+    model: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    engine = Engine(model)
+    monkeypatch.setattr(engine, "infer", lambda _inputs: 1 / 0)
+
+    async def infer_all() -> list[weakref.ref[np.ndarray]]:
+        batcher, images, answers = Batcher(engine, Metrics()), [], []
+        for _ in range(count):
+            body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+            request = engine.decoder.decode(body, int(*headers.values()))
+            images.append(weakref.ref(request.inputs["images"]))
+            answers.append(batcher.infer(engine, request, 0.0))
+        await asyncio.wait(answers)
+        assert [type(answer.exception()) for answer in answers] == [ZeroDivisionError] * count
+        return images
+
+    gc.disable()
+    try:
+        images = asyncio.run(infer_all())
+        assert [image() for image in images] == [None] * count
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("part", ["observe_batch", "observe_requests"])

@@ -122,6 +122,16 @@ def test_raw_bytes_are_the_images() -> None:
     assert DECODER.decode(*raw_body(pixels)).inputs["images"].tobytes() == pixels
 
 
+def test_requests_whose_json_has_been_read_before_stay_apart() -> None:
+    for pixel in (b"a", b"b"):
+        for name in ("first", "second", "first"):
+            request = DECODER.decode(*raw_body(pixel * 784, id=name))
+            assert (request.inputs["images"].tobytes(), request.id) == (pixel * 784, name)
+        for drift in (False, True, False):
+            parameters = {"drift": drift}
+            assert DECODER.decode(*raw_body(pixel * 784, parameters=parameters)).drift is drift
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
