@@ -5,7 +5,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +26,25 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@contextmanager
+def silent() -> Iterator[tuple[int, Future[float]]]:
+    """Yield a port of 127.0.0.1 that takes connections and never answers, and the time of the first
+    connection, in seconds of time.monotonic()."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        connections = []
+
+        def accept() -> float:
+            connections.append(listener.accept()[0])  # the others wait in the system's queue
+            return time.monotonic()
+
+        try:
+            yield listener.getsockname()[1], pool.submit(accept)
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # which ends the accept if nobody came
+            for connection in connections:
+                connection.close()
 
 
 class Stranger(nn.Module):

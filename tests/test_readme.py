@@ -72,14 +72,9 @@ def running(command: str, project: Path) -> Iterator[None]:
         server.wait()
 
 
-def has_its_own_test(command: str) -> bool:  # here, or in test_pipeline.py
-    own = ("curl", "make repro", "make test")
-    return command in SERVERS or command == "dvc repro" or command.startswith(own)
-
-
-def marks(command: str) -> list[pytest.MarkDecorator]:
-    """An experiment trains again: it is a drill."""
-    return [pytest.mark.slow] if command.startswith("dvc exp run") else []
+def has_its_own_test(command: str) -> bool:  # here, in test_pipeline.py or trace/test_lineage.py
+    its_own = ("dvc repro", "dvc exp run -S train.lr=0.05", *SERVERS)
+    return command in its_own or command.startswith(("curl", "make repro", "make test"))
 
 
 def test_the_readme_has_the_commands_that_these_tests_run() -> None:
@@ -87,9 +82,7 @@ def test_the_readme_has_the_commands_that_these_tests_run() -> None:
     assert len(CHARTS) == 1
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param(c, marks=marks(c)) for c in COMMANDS if not has_its_own_test(c)]
-)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not has_its_own_test(c)])
 def test_a_command_of_the_readme_works(command: str, run: Run) -> None:
     run(command)
 
