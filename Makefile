@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DO_NOT_TRACK := true
 # A company's proxy may have a certificate authority of its own.
 export UV_SYSTEM_CERTS := true
-# MLflow's jobs evaluate language models: its server starts in half the time without them.
+# MLflow's jobs evaluate language models; without them its server starts 2 processes, not 10.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 
 # Copies of the lock that was installed, written last, so that a failed install does not count:

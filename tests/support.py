@@ -30,8 +30,8 @@ def free_port() -> int:
 
 @contextmanager
 def silent() -> Iterator[tuple[int, Future[float]]]:
-    """Yield a port of 127.0.0.1 that takes connections and never answers, and the time of the first
-    connection, in seconds of time.monotonic()."""
+    """Yield a port of 127.0.0.1 that takes connections and never answers, and the future time of
+    the first connection, in seconds of time.monotonic()."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
         connections = []
 

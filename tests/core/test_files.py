@@ -1,8 +1,8 @@
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from types import SimpleNamespace
 
 import pytest
@@ -77,22 +77,19 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path: Path) -> None:
 
 def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from pipeline.core import files\n"
+        "import sys; from pathlib import Path; from pipeline.core import files\n"
         "files.LOCKS = Path(sys.argv[1])\n"
         "with files.locked('train'):\n"
-        "    print('in', flush=True); time.sleep(float(sys.argv[2])); print('out', flush=True)"
+        "    print('in', flush=True); sys.stdin.read(); print('out', flush=True)"
     )
-    log = tmp_path / "log"
-    with log.open("a") as out:
-        first = subprocess.Popen([sys.executable, "-c", code, tmp_path, "1"], cwd=ROOT, stdout=out)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    log, lock = tmp_path / "log", tmp_path / "train.lock"
+    with log.open("a") as out, Popen(command, cwd=ROOT, stdin=PIPE, stdout=out) as first:
         while "in" not in log.read_text():
             assert first.poll() is None
-        second = subprocess.run(
-            [sys.executable, "-c", code, tmp_path, "0"],
-            cwd=ROOT,
-            stdout=out,
-            stderr=subprocess.PIPE,
-        )
-        first.wait()
+        with Popen(command, cwd=ROOT, stdin=DEVNULL, stdout=out, stderr=PIPE, text=True) as second:
+            assert second.stderr
+            assert second.stderr.readline() == f"waiting for another command, which holds {lock}\n"
+            assert log.read_text().split() == ["in"]
+            first.communicate()  # closes its standard input, which ends it
     assert log.read_text().split() == ["in", "out", "in", "out"]
-    assert f"waiting for another command, which holds {tmp_path}/train.lock" in str(second.stderr)
