@@ -11,6 +11,7 @@ import onnxruntime as ort
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -143,7 +144,12 @@ def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: s
 
 def move_alias(client: MlflowClient, alias: str, version: ModelVersion) -> None:
     """Give the alias to a version."""
-    client.set_registered_model_alias(registered_name(), alias, version.version)
+    for last_try in (False, True):
+        try:
+            return client.set_registered_model_alias(registered_name(), alias, version.version)
+        except MlflowException as error:  # another clone may have given it away for the first time
+            if last_try or error.error_code != "BAD_REQUEST":
+                raise
 
 
 def remove_alias(client: MlflowClient, alias: str) -> None:

@@ -1,7 +1,9 @@
 """Promoting and rolling back models that are not trained, in a store of the test's own."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import onnx
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from pipeline.core import files
 from pipeline.core.params import PromoteParams, load_params
@@ -93,6 +97,30 @@ def number(client: MlflowClient) -> int:
 def registered_file(client: MlflowClient, version: ModelVersion, name: str) -> Path:
     folder = client.get_logged_model(logged_model_id(version)).artifact_location
     return Path(folder.removeprefix("file://")) / name
+
+
+def test_an_alias_that_another_clone_gives_away_at_the_same_moment_is_given_again(
+    client: MlflowClient, promote: Promote, tmp_path: Path
+) -> None:
+    promote("a")
+    client.delete_registered_model_alias("mnist-batchnorm", "champion")
+
+    inserted: list[tuple[object, ...]] = []
+
+    def insert_first(*call: Any) -> None:
+        statement, values = call[2:4]
+        if statement.startswith("INSERT INTO registered_model_aliases") and not inserted:
+            inserted.append(values)
+            with closing(sqlite3.connect(tmp_path / "store.db")) as another, another:
+                another.execute(statement, values)
+
+    event.listen(Engine, "before_cursor_execute", insert_first)
+    try:
+        promote("b")
+    finally:
+        event.remove(Engine, "before_cursor_execute", insert_first)
+    assert len(inserted) == 1
+    assert number(client) == 2
 
 
 def test_every_version_keeps_its_own_certificate(client: MlflowClient, promote: Promote) -> None:
