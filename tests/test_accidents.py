@@ -155,10 +155,7 @@ def test_a_service_that_does_not_answer_is_given_up_within_40_seconds(
 
 
 def test_an_mlflow_that_hangs_stops_no_training_and_gets_every_epoch_afterwards(
-    run: Run,
-    project: Path,
-    client: MlflowClient,
-    record_property: RecordProperty,
+    run: Run, project: Path, client: MlflowClient, record_property: RecordProperty
 ) -> None:
     before = {one.info.run_id for one in client.search_runs(["1"])}
     with restored(run):

@@ -1,6 +1,7 @@
 """Registers models as versions in MLflow, finds versions, and moves their aliases."""
 
 import json
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -144,12 +145,13 @@ def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: s
 
 def move_alias(client: MlflowClient, alias: str, version: ModelVersion) -> None:
     """Give the alias to a version."""
-    for last_try in (False, True):
-        try:
-            return client.set_registered_model_alias(registered_name(), alias, version.version)
-        except MlflowException as error:  # another clone may have given it away for the first time
-            if last_try or error.error_code != "BAD_REQUEST":
-                raise
+    give = partial(client.set_registered_model_alias, registered_name(), alias, version.version)
+    try:
+        give()
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        give()  # another clone had just inserted the alias: now MLflow updates it
 
 
 def remove_alias(client: MlflowClient, alias: str) -> None:

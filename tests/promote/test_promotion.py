@@ -104,11 +104,9 @@ def test_an_alias_that_another_clone_gives_away_at_the_same_moment_is_given_agai
 ) -> None:
     promote("a")
     client.delete_registered_model_alias("mnist-batchnorm", "champion")
-
     inserted: list[tuple[object, ...]] = []
 
-    def insert_first(*call: Any) -> None:
-        statement, values = call[2:4]
+    def insert_first(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
         if statement.startswith("INSERT INTO registered_model_aliases") and not inserted:
             inserted.append(values)
             with closing(sqlite3.connect(tmp_path / "store.db")) as another, another:

@@ -76,7 +76,7 @@ def test_a_start_without_mlflow_ends_within_20_s_with_one_line(
         start = time.monotonic()
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"},
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == 1
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
