@@ -219,7 +219,8 @@ def make_project(folder: Path, study: StudyParams) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "data", folder / "data")
-    (folder / "dvc.lock").unlink(missing_ok=True)
+    for lock in ("dvc.lock", "study/dvc.lock"):
+        (folder / lock).unlink(missing_ok=True)
     yaml, path = YAML(), folder / "params.yaml"
     params = yaml.load(path)
     params["train"]["epochs"] = 1
@@ -239,13 +240,14 @@ def make_project(folder: Path, study: StudyParams) -> None:
 
 @pytest.fixture(scope="session")
 def finished_project(shared: Path, study_params: StudyParams, prefect_server: None) -> Path:
-    """A copy of the project in which `dvc repro` has run once; its output is in repro.txt next to
-    it, and its results are committed."""
+    """A copy of the project in which `dvc repro` and the study have run once; their output is in
+    repro.txt next to it, and their results are committed."""
 
     def make(folder: Path) -> None:
         make_project(folder, study_params)
-        folder.with_name("repro.txt").write_text(run_in(folder, "dvc repro").stdout)
-        run_in(folder, "git add dvc.lock metrics && git commit -q -m results")
+        output = run_in(folder, "dvc repro && dvc repro study/dvc.yaml").stdout
+        folder.with_name("repro.txt").write_text(output)
+        run_in(folder, "git add dvc.lock study metrics && git commit -q -m results")
 
     return make_once("project", make, shared)
 

@@ -17,6 +17,8 @@ import pytest
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
+from pipeline.core import files
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.which("initdb"))
 
@@ -71,6 +73,13 @@ def empty_store() -> bytes:
     with TemporaryDirectory() as folder:
         MlflowClient(f"sqlite:///{folder}/mlflow.db")
         return (Path(folder) / "mlflow.db").read_bytes()
+
+
+def write_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let artifacts/, metrics/, the store and the locks lie in a folder."""
+    for name, path in vars(files).items():
+        if isinstance(path, Path) and path != files.ROOT and path.is_relative_to(files.ROOT):
+            patch.setattr(files, name, folder / path.relative_to(files.ROOT))
 
 
 def set_param(project: Path, name: str, value: object) -> None:

@@ -21,7 +21,7 @@ from tests.support import Run, free_port, set_param, silent, start, wait_for
 
 pytestmark = pytest.mark.slow
 
-WEIGHTS = "artifacts/batchnorm_mlp/weights.safetensors"
+WEIGHTS = "artifacts/train/batchnorm_mlp.safetensors"
 RecordProperty = Callable[[str, object], None]
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("unshare") is None,
@@ -67,7 +67,7 @@ def test_parameters_edited_and_put_back_while_prefect_starts_are_not_trained_wit
         run("git checkout -q params.yaml")
         training.communicate()
         assert training.returncode == 0
-        provenance = json.loads((project / "artifacts/provenance.json").read_text())
+        provenance = json.loads((project / "artifacts/train/provenance.json").read_text())
         assert provenance["params"]["seed"] == 0
         assert sha256(project / WEIGHTS) == expected
     record_property("seen", "trained with seed 0, as recorded")

@@ -68,7 +68,7 @@ def test_the_flow_runs_the_stages_and_one_that_fails_leaves_the_last_results(
 ) -> None:
     set_param(project, "train.seed", 1)
     run("python -m pipeline.nightly && git commit -q -a -m results")
-    provenance = json.loads((project / "artifacts/provenance.json").read_text())
+    provenance = json.loads((project / "artifacts/train/provenance.json").read_text())
     assert provenance["params"]["seed"] == 1
     assert states(server, "repro") == ["COMPLETED"]
     set_param(project, "train.lr", 1e30)
@@ -89,5 +89,5 @@ def test_prefects_page_of_a_task_shows_the_epochs(server: str, browser: Browser)
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.goto(f"{server}/runs/task-run/{finished['id']}")
     page.get_by_text("epoch 1/1: train loss").first.wait_for(timeout=60_000)
-    page.get_by_text("training SimpleMLP with epochs=1").first.wait_for()
+    page.get_by_text("training SimpleMLP with {'epochs': 1").first.wait_for()
     page.close()

@@ -88,7 +88,7 @@ def test_an_mlflow_server_that_is_killed_while_training_loses_nothing(
     assert repro.returncode == 255
     assert HINT in output
     assert "Traceback" not in output
-    assert json.loads((project / "artifacts/certificate.json").read_text())["passed"]
+    assert json.loads((project / "artifacts/certify/certificate.json").read_text())["passed"]
 
     with mlflow_server(tmp_path, port):
         output = run(f"MLFLOW_TRACKING_URI={address} dvc repro promote").stdout

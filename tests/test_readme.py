@@ -20,12 +20,12 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page
 
 from models import NETWORKS
-from pipeline.core.execution import Execution, Update
 from pipeline.core.files import ROOT
 from pipeline.core.history import Epoch
 from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.tracking.live import follow
+from pipeline.tracking.record import Record, epoch_points, now_ms
 from pipeline.tracking.registry import logged_model_id
 from tests.support import Run
 
@@ -45,7 +45,7 @@ def environment(project: Path, run: Run) -> None:
     (project / ".venv").symlink_to(ROOT / ".venv")
     output = run("make repro").stdout
     assert "Running stage 'promote'" in output
-    assert "Stage 'study' didn't change" in output
+    assert "Stage 'study/dvc.yaml:study' didn't change" in output
 
 
 @contextmanager
@@ -141,14 +141,14 @@ def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
 ) -> None:
     store = f"sqlite:///{project}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    params = load_params().train
-    updates: Queue[Update | None] = Queue()
-    following = Thread(target=follow, args=(updates, Provenance.take(params, "0123.dir")))
+    records: Queue[Record | None] = Queue()
+    following = Thread(target=follow, args=(records, lambda _key, _run: None))
     following.start()
-    update = Update("simple_mlp", Execution.start())
+    provenance = Provenance.take("train", load_params().train, "0123.dir")
+    record = Record.start("simple_mlp", provenance)
     for epoch in (1, 2, 3):
-        update = update.add(Epoch(epoch, 1 / epoch, 1 / epoch, 0.9123))
-        updates.put(update)
+        record = record.add(epoch_points(Epoch(epoch, 1 / epoch, 1 / epoch, 0.9123), now_ms()))
+        records.put(record)
     client = MlflowClient(store)
     running_now = "attributes.status = 'RUNNING'"
     while not (found := client.search_runs(["1"], running_now)) or not found[0].data.metrics:
@@ -160,8 +160,8 @@ def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
     page.goto(CHARTS[0])
     page.get_by_text("simple_mlp (test_accuracy)").nth(1).wait_for()
     assert [m.step for m in client.get_metric_history(run_id, "test_loss")] == [1, 2, 3]
-    updates.put(update._replace(status="KILLED"))
-    updates.put(None)
+    records.put(record.end("KILLED"))
+    records.put(None)
     following.join()
     page.goto(f"{UI}#/experiments/1/runs/{run_id}?workflowType=machine_learning")
     page.reload()

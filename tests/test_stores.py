@@ -17,7 +17,7 @@ from models import NETWORKS
 from pipeline.core.files import sha256
 from tests.support import INITDB, Run, free_port
 
-MODEL = "artifacts/batchnorm_mlp/model.onnx"
+MODEL = "artifacts/export/batchnorm_mlp.onnx"
 
 pytestmark = [
     pytest.mark.slow,

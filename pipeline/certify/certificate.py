@@ -141,7 +141,7 @@ def write_certificate() -> None:
     certificate = found.pop(params.export.network)
     figure = draw_certificate(certificate["backends"], limit)
     files.write_atomically(files.CERTIFICATE_FIGURE, figure)
-    files.write_json(files.CERTIFICATE_FIGURES, figures(certificate))
+    files.write_json(files.CERTIFICATE_METRICS, figures(certificate))
     files.write_json(files.CERTIFICATE, certificate | {"other_networks": found})
     print(f"see {files.CERTIFICATE.relative_to(files.ROOT)}")
     if failed:

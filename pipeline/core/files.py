@@ -17,46 +17,52 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = next((path.parent for path in ROOT.parents if path.name == ".dvc"), ROOT)
 LOCKS = PROJECT / ".dvc" / "tmp"
 
+# The output of a stage is artifacts/<stage>/, which DVC hashes. What no stage may hash lies beside
+# these folders: verdicts on models, and records, which hold times.
 ARTIFACTS = ROOT / "artifacts"
-CERTIFICATE = ARTIFACTS / "certificate.json"
-CERTIFICATE_FIGURE = ARTIFACTS / "certificate.png"
-LOSSES_FIGURE = ARTIFACTS / "losses.png"
-PROVENANCE = ARTIFACTS / "provenance.json"
+HISTORY = ARTIFACTS / "train" / "history.csv"
+PREDICTIONS = ARTIFACTS / "train" / "predictions.csv"
+LOSSES_FIGURE = ARTIFACTS / "train" / "losses.png"
+CERTIFICATE = ARTIFACTS / "certify" / "certificate.json"
+CERTIFICATE_FIGURE = ARTIFACTS / "certify" / "certificate.png"
+STUDY = ARTIFACTS / "study"
+VERDICTS = STUDY / "verdicts.json"
 PROMOTION = ARTIFACTS / "promotion.json"
 TRITON = ARTIFACTS / "triton.json"
-STUDY = ARTIFACTS / "study"
-STUDY_EXECUTION = STUDY / "execution.json"
-STUDY_PROVENANCE = STUDY / "provenance.json"
-VERDICTS = STUDY / "verdicts.json"
 
 # Kept in Git, so that `dvc metrics diff` works in any clone.
 ACCURACY = ROOT / "metrics" / "test_accuracy.json"
-CERTIFICATE_FIGURES = ROOT / "metrics" / "certificate.json"
+CERTIFICATE_METRICS = ROOT / "metrics" / "certificate.json"
 
 
 def weights_path(key: str) -> Path:
     """Return the path of a network's trained weights."""
-    return ARTIFACTS / key / "weights.safetensors"
+    return ARTIFACTS / "train" / f"{key}.safetensors"
 
 
-def history_path(key: str) -> Path:
-    """Return the path of a network's history, one row per epoch."""
-    return ARTIFACTS / key / "history.csv"
-
-
-def answers_path(key: str) -> Path:
-    """Return the path of the folder with a network's answers to the test images."""
-    return ARTIFACTS / key / "answers"
-
-
-def execution_path(key: str) -> Path:
-    """Return the path of the file that says when a network was trained here."""
-    return ARTIFACTS / key / "execution.json"
+def confusion_path(key: str) -> Path:
+    """Return the path of the picture of a network's confusion matrix."""
+    return ARTIFACTS / "train" / f"{key}_confusion.png"
 
 
 def model_path(key: str) -> Path:
     """Return the path of a network's ONNX file."""
-    return ARTIFACTS / key / "model.onnx"
+    return ARTIFACTS / "export" / f"{key}.onnx"
+
+
+def provenance_path(stage: str) -> Path:
+    """Return the path of the provenance that `train` or `study` writes."""
+    return ARTIFACTS / stage / "provenance.json"
+
+
+def record_path(key: str) -> Path:
+    """Return the path of the record of a network's training, or of the study."""
+    return ARTIFACTS / "records" / f"{key}.json"
+
+
+def repro(stage: str, option: str = "") -> str:
+    """Return the command that runs a stage."""
+    return f"dvc repro {option}{'study/dvc.yaml' if stage == 'study' else stage}"
 
 
 def require(path: Path, stage: str) -> Path:
@@ -66,8 +72,13 @@ def require(path: Path, stage: str) -> Path:
         FileNotFoundError: the file is missing; the message names the command that makes it.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: run `dvc repro {stage}`")
+        raise FileNotFoundError(f"{path} not found: run `{repro(stage)}`")
     return path
+
+
+def unreadable(path: Path, stage: str) -> ValueError:
+    """Return the error for a file that does not hold what its stage wrote."""
+    return ValueError(f"{path} is unreadable: run `{repro(stage, '--force ')}`")
 
 
 def check_disk(folder: Path = PROJECT) -> None:
@@ -109,7 +120,7 @@ def read_json(path: Path, stage: str) -> Any:
     try:
         return json.loads(require(path, stage).read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is unreadable: run `dvc repro --force {stage}`") from error
+        raise unreadable(path, stage) from error
 
 
 @contextmanager

@@ -1,70 +1,76 @@
-"""The provenance of a training or of the study, which DVC stores with its outputs."""
+"""The provenance of a training or of the study: all that determines its results, and nothing else.
+
+It is part of what DVC hashes, so it holds no commit: the same content is the same provenance at any
+commit.
+"""
 
 import hashlib
 import json
 import os
 import subprocess
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
 
 from pipeline.core import files
+from pipeline.core.inputs import described
 from pipeline.core.params import Section
-
-WRITTEN_BY_DVC = (":!/dvc.lock", ":!/metrics")  # what `dvc repro` changes in Git
 
 
 class Provenance(BaseModel):
-    """The commit, data and parameters of one training or study.
+    """What a stage's results come from: artifacts/<stage>/provenance.json.
 
-    commit: see `code_commit`; dirty: see `is_dirty`; data_md5: as data.dvc pins it.
+    data_md5: the data set, as data.dvc pins it; params: the stage's section of params.yaml; code:
+    the Git tree of each folder of code that the stage depends on.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    commit: str
-    dirty: bool
+    stage: str
     data_md5: str
     params: dict[str, Any]
+    code: dict[str, str]
 
     @classmethod
-    def take(cls, params: Section, data_md5: str) -> "Provenance":
-        """Return the provenance of a run that starts now."""
-        return cls(
-            commit=code_commit(),
-            dirty=is_dirty(),
-            data_md5=data_md5,
-            params=params.model_dump(),
-        )
+    def take(cls, stage: str, params: Section, data_md5: str) -> "Provenance":
+        """Return the provenance of a stage that starts now."""
+        code = trees_of([folder for folder in described(stage)["deps"] if folder != "data"])
+        return cls(stage=stage, data_md5=data_md5, params=params.model_dump(), code=code)
 
     @classmethod
-    def read(cls, path: Path, stage: str) -> "Provenance":
+    def read(cls, stage: str) -> "Provenance":
         """Return what `write` wrote.
 
         Raises:
             FileNotFoundError: the stage has not run.
             ValueError: the file does not hold a provenance.
         """
+        path = files.provenance_path(stage)
         content = files.require(path, stage).read_bytes()
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
-            raise ValueError(f"{path} is unreadable: run `dvc repro --force {stage}`") from error
+            raise files.unreadable(path, stage) from error
 
-    def write(self, path: Path) -> None:
+    def write(self) -> None:
         """Write it as JSON; call this once everything else is written."""
-        files.write_atomically(path, self.model_dump_json(indent=2).encode())
+        content = self.model_dump_json(indent=2).encode()
+        files.write_atomically(files.provenance_path(self.stage), content)
 
     def content_tags(self) -> dict[str, str]:
-        """Return what determines the result: the tags that ONNX files and MLflow runs share."""
+        """Return the tags that ONNX files and MLflow runs share."""
         return {"params.sha256": params_sha256(self.params), "data.md5": self.data_md5}
 
-    def tags(self) -> dict[str, str]:
-        """Return everything an MLflow run is tagged with."""
-        code = {"git.commit": self.commit, "git.dirty": str(self.dirty).lower()}
-        return self.content_tags() | code
+    def is_at(self, commit: str) -> bool:
+        """Return whether a commit has this code and these parameters."""
+        try:
+            trees = git("rev-parse", *(f"{commit}:{folder}" for folder in self.code))
+            params = YAML(typ="safe").load(git("show", f"{commit}:params.yaml"))
+        except ValueError:
+            return False
+        return trees.split() == [*self.code.values()] and params[self.stage] == self.params
 
 
 def params_sha256(params: dict[str, Any]) -> str:
@@ -73,21 +79,21 @@ def params_sha256(params: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
-def code_commit() -> str:
-    """Return the last commit that changed more than `WRITTEN_BY_DVC`: committing the results of the
-    same code does not make it another one."""
-    return git("log", "-1", "--format=%H", "--", ":/", *WRITTEN_BY_DVC)
-
-
-def is_dirty() -> bool:
-    """Return whether the tree differs from its commit in more than `WRITTEN_BY_DVC`.
+def trees_of(folders: list[str]) -> dict[str, str]:
+    """Return the Git tree of each folder as it is now, whether committed or not.
 
     A fresh index is used: git's own compares sizes and times, and a quick edit may keep both.
     """
-    with TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+    with TemporaryDirectory() as temporary:
+        index = {"GIT_INDEX_FILE": f"{temporary}/index"}
         git("read-tree", "HEAD", **index)
-        return bool(git("status", "--porcelain", "--", ":/", *WRITTEN_BY_DVC, **index))
+        git("add", "--all", "--", *folders, **index)
+        return {folder: git("write-tree", f"--prefix={folder}/", **index) for folder in folders}
+
+
+def is_dirty() -> bool:
+    """Return whether the tree differs from HEAD in more than what `dvc repro` writes."""
+    return bool(git("status", "--porcelain", "--", ":/", ":!/*dvc.lock", ":!/metrics"))
 
 
 def dvc_experiment() -> str | None:

@@ -1,21 +1,11 @@
-"""Runs a stage, and fails it if its own inputs change while it runs.
-
-DVC hashes dependencies after a stage's command has ended (treeverse/dvc#11058): without this check,
-code edited while a stage runs would be recorded as what made the outputs, and would never run.
-"""
+"""Runs the command of a stage, and turns errors into messages for its user."""
 
 import argparse
-import re
 import sys
-from functools import cache
 from pkgutil import resolve_name
-from typing import Any
 
-from pathspec import GitIgnoreSpec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline.core.files import ROOT, check_disk, sha256
+from pipeline.core.files import check_disk, repro
+from pipeline.core.inputs import check_inputs, inputs_at_start
 from pipeline.core.params import load_params
 
 
@@ -39,59 +29,4 @@ def run_stage(stage: str, function: str) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted: `dvc repro` will run `{stage}` again")
-
-
-@cache
-def inputs_at_start(stage: str) -> dict[str, str]:
-    """Return what `read_inputs` returned at the first call in this process."""
-    return read_inputs(stage)
-
-
-def check_inputs(stage: str) -> None:
-    """Check that the stage's inputs are those of its start.
-
-    Raises:
-        ValueError: they are not; the message names those that changed.
-    """
-    before, after = inputs_at_start(stage), read_inputs(stage)
-    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
-    if changed:
-        raise ValueError(
-            f"{', '.join(changed)} changed while `{stage}` was running, so its outputs may "
-            "come from either version: run `dvc repro` again"
-        )
-
-
-def read_inputs(stage: str) -> dict[str, str]:
-    """Return the stage's inputs as dvc.yaml lists them: the SHA-256 and the change time of each
-    file, so that an edit that is undone is noticed, and each section of params.yaml."""
-    params, described = _load_yaml("params.yaml"), _load_yaml("dvc.yaml")["stages"][stage]
-    ignored = GitIgnoreSpec.from_lines((ROOT / ".dvcignore").read_text().splitlines())
-    inputs = {
-        f"params.yaml: {section}": str(params[section]) for section in described.get("params", [])
-    }
-    for dependency in described["deps"]:
-        path = ROOT / _resolve(dependency, params)
-        for file in [path] if path.is_file() else path.rglob("*"):
-            name = str(file.relative_to(ROOT))
-            if file.is_file() and not ignored.match_file(name):
-                inputs[name] = f"{sha256(file)} {file.stat().st_ctime_ns}"
-    return inputs
-
-
-def _load_yaml(name: str) -> Any:
-    try:
-        return YAML(typ="safe").load(ROOT / name)
-    except YAMLError as error:
-        raise ValueError(f"{ROOT / name} is not valid YAML: correct or restore it") from error
-
-
-def _resolve(template: str, params: Any) -> str:
-    """Replace each ${section.name} as DVC does."""
-
-    def value(match: re.Match[str]) -> str:
-        section, name = match[1].split(".")
-        return str(params[section][name])
-
-    return re.sub(r"\$\{([\w.]+)\}", value, template)
+        sys.exit(f"interrupted: `{repro(stage)}` will run it again")

@@ -3,7 +3,7 @@
 import sys
 
 from pipeline.core import files
-from pipeline.core.provenance import code_commit
+from pipeline.core.provenance import git
 from pipeline.data.dataset import DATA, DIGESTS, NAME, RAW
 from pipeline.data.fetch import fetch
 from pipeline.data.load import read_verified
@@ -12,7 +12,7 @@ from pipeline.data.load import read_verified
 def main() -> None:
     """Download the files that are missing, then check all of them; DVC then needs Git."""
     try:
-        code_commit()
+        git("rev-parse", "HEAD")
         with files.locked("data"):
             if any(not (DATA / RAW / name).is_file() for name in DIGESTS):
                 fetch()

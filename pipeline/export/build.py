@@ -36,7 +36,7 @@ def build(key: str) -> bytes:
     accuracy = files.read_json(files.ACCURACY, "train")
     metadata = {
         "weights.sha256": files.sha256(files.weights_path(key)),
-        **Provenance.read(files.PROVENANCE, "train").content_tags(),
+        **Provenance.read("train").content_tags(),
         "test_accuracy": json.dumps(accuracy[key]),
         "title": NETWORKS[key].title,
         "color": NETWORKS[key].color,

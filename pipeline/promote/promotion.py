@@ -14,7 +14,7 @@ from pipeline.promote.cards import cards, digest_tag
 from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
 from pipeline.promote.roll_back import blocked
 from pipeline.tracking import registry
-from pipeline.tracking.runs import record_present
+from pipeline.tracking.runs import record_files
 from pipeline.tracking.store import download, open_store
 
 
@@ -55,7 +55,7 @@ def promote() -> None:
     params = load_params()
     with files.locked("promote"), open_store() as client:
         if experiment := dvc_experiment():
-            record_present(client)
+            record_files(client)
             print(
                 f"recorded, and not promoted: {experiment} is an experiment. To promote it, run "
                 f"`dvc exp apply {experiment}` and `dvc repro`"
@@ -63,7 +63,7 @@ def promote() -> None:
             return
         judged = what_is_judged(params.export, params.promote)
         last = Promotion.read()
-        run_id = record_present(client)[params.export.network]
+        run_id = record_files(client)[params.export.network]
         version = registry.find_version(client, judged["model.sha256"], run_id)
         if version and registered_model(version) is None:
             version = None  # its file is damaged
@@ -108,8 +108,10 @@ def promote_again(
     )
     if promotion.alias == CHAMPION and promotion.champion_before:
         registry.tag_version(client, version, "replaced", str(promotion.champion_before))
-    tags = {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
-    registry.evaluate(client, version, files.read_json(files.CERTIFICATE_FIGURES, "certify"))
+    metrics = files.read_json(files.CERTIFICATE_METRICS, "certify")
+    tags = {f"certificate.{name}": str(value) for name, value in metrics.items()}
+    tags |= {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
+    registry.evaluate(client, version)
     registry.describe(client, version, files.CERTIFICATE, tags, report(promotion))
     registry.move_alias(client, promotion.alias, version)
     challenger = registry.find_alias(client, CHALLENGER)
@@ -128,7 +130,7 @@ def add_cards(client: MlflowClient, version: ModelVersion) -> None:
 
 def registered_model(version: ModelVersion) -> bytes | None:
     """Return the bytes that were registered, or None if they are lost or changed."""
-    content = download(version.source, load_params().export.model.name)
+    content = registry.registered_file(version)
     unchanged = content is not None and files.sha256(content) == version.tags.get("model.sha256")
     return content if unchanged else None
 

@@ -20,16 +20,16 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from tqdm import tqdm
 
 from pipeline.core import files
-from pipeline.core.execution import Execution
 from pipeline.core.flows import run_flow
+from pipeline.core.inputs import check_inputs
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
-from pipeline.core.stage import check_inputs
 from pipeline.data.load import load_dataset, verified_md5
 from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.study.report import write_report
 from pipeline.study.tables import write_table
-from pipeline.tracking.tasks import record_results
+from pipeline.tracking.record import Record, now_ms, verdict_points
+from pipeline.tracking.tasks import record_or_warn
 from pipeline.train.loop import choose_device
 
 
@@ -76,7 +76,7 @@ def report(tables: dict[str, pd.DataFrame], params: StudyParams) -> None:
 def study() -> State:
     """Run all experiments for all seeds, write the report, and record it in MLflow."""
     params = load_params().study
-    provenance, execution = Provenance.take(params, verified_md5()), Execution.start()
+    record = Record.start("study", Provenance.take("study", params, verified_md5()))
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
     futures = [measure.submit(*job, params) for job in jobs]
     for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
@@ -89,9 +89,9 @@ def study() -> State:
         check_inputs("study")  # or the lineage would be wrong
     except ValueError as error:
         return Failed(message=str(error))
-    provenance.write(files.STUDY_PROVENANCE)
-    execution.add_end().write(files.STUDY_EXECUTION, files.VERDICTS)
-    record_results("study")
+    record.provenance.write()
+    record.add(verdict_points(now_ms())).write()
+    record_or_warn()
     return Completed()
 
 

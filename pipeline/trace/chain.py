@@ -10,9 +10,9 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.trace.checks import RUN_CHECKS, Check, GapError
 from pipeline.trace.find import find
-from pipeline.trace.subject import Subject
+from pipeline.trace.run_checks import RUN_CHECKS
+from pipeline.trace.subject import Check, GapError, Subject
 from pipeline.tracking.store import open_store
 
 MARKS = {"ok": "[green]✓", "unchecked": "[yellow]?", "missing": "[red]✗", "broken": "[red]✗"}

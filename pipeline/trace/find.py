@@ -1,4 +1,4 @@
-"""Finds what a trace starts from: the command-line argument WHAT."""
+"""Finds the model that a trace is about by the command-line argument WHAT."""
 
 import json
 import re
@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 
+from models import NETWORKS
+from pipeline.core import files
+from pipeline.core.history import Epoch
+from pipeline.core.params import load_params
 from pipeline.promote.gate import CHALLENGER, CHAMPION
-from pipeline.trace import subject
-from pipeline.trace.checks import MODEL_CHECKS, Check, GapError
+from pipeline.trace.model_checks import MODEL_CHECKS
 from pipeline.trace.replay import check_response, check_server, served_version
-from pipeline.trace.subject import Subject
-from pipeline.tracking.registry import find_alias
-from pipeline.tracking.runs import find_runs
+from pipeline.trace.subject import Check, GapError, Subject, read_metadata
+from pipeline.tracking.metrics import digest_of_run
+from pipeline.tracking.registry import find_alias, find_version, registered_file
+from pipeline.tracking.runs import find_trainings
 
 
 def find(client: MlflowClient, what: str, request: Path | None) -> tuple[Subject, dict[str, Check]]:
@@ -30,21 +36,21 @@ def find(client: MlflowClient, what: str, request: Path | None) -> tuple[Subject
         version = find_alias(client, what)
         if not version:
             raise ValueError(f"there is no {what}: run `make repro`")
-        return subject.of_version(client, version), MODEL_CHECKS
+        return of_version(client, version), MODEL_CHECKS
     if Path(what).is_file():
         response = read_response(Path(what).read_bytes())
         if response:
             version_digits = str(response["model_version"])
             return answered(client, version_digits, partial(check_saved, response, request))
-        return subject.of_file(client, Path(what)), MODEL_CHECKS
-    runs = find_runs(client, what) if re.fullmatch("[0-9a-f]{32}", what) else []
+        return of_file(client, Path(what)), MODEL_CHECKS
+    runs = find_trainings(client, what) if re.fullmatch("[0-9a-f]{32}", what) else []
     if not runs:
         raise ValueError(
             f"WHAT must be a model file, a server's URL, a saved response, a run's id, "
             f"'champion' or 'challenger', got {what!r}"
         )
     has_model = "model.sha256" in runs[0].data.tags
-    return subject.of_run(client, runs[0]), MODEL_CHECKS if has_model else {}
+    return of_run(client, runs[0]), MODEL_CHECKS if has_model else {}
 
 
 def answered(
@@ -52,7 +58,7 @@ def answered(
 ) -> tuple[Subject, dict[str, Check]]:
     """Return the model that an answer names, and the checks from the answer on."""
     is_digest = re.fullmatch("[0-9a-f]{12,64}", version_digits)
-    found = subject.of_digest(client, version_digits) if is_digest else None
+    found = of_digest(client, version_digits) if is_digest else None
 
     def check_answer(subject: Subject) -> str:
         if subject.model is None:
@@ -82,3 +88,56 @@ def check_saved(response: dict[str, Any], request: Path | None, model: bytes) ->
     if request is None:
         raise GapError("unchecked", "pass its request by --request FILE to have it checked")
     return check_response(response, json.loads(request.read_bytes()), model)
+
+
+def of_version(client: MlflowClient, version: ModelVersion, model: bytes | None = None) -> Subject:
+    """Return the subject of a registered version, or of `model`, which should be the same."""
+    path = load_params().export.model
+    registered = registered_file(version)
+    run = next(iter(find_trainings(client, version.run_id or "")), None)
+    here = path.is_file() and files.sha256(path) == version.tags.get("model.sha256")
+    metrics = metrics_of(client, run)
+    return Subject(model or registered, registered, version, run, metrics, here)
+
+
+def of_run(client: MlflowClient, run: Run, model: bytes | None = None) -> Subject:
+    """Return the subject of a run's model, or of `model`, which should be the same."""
+    registered = run.data.tags.get("model.sha256")
+    version = find_version(client, registered) if registered else None
+    if version:
+        return of_version(client, version, model)
+    here = model is not None and load_params().export.model.is_file()
+    return Subject(model, run=run, metrics=metrics_of(client, run), here=here)
+
+
+def metrics_of(client: MlflowClient, run: Run | None) -> str | None:
+    """Return the digest of a training's metrics as MLflow has them."""
+    return digest_of_run(client, run, Epoch._fields[1:]) if run else None
+
+
+def of_file(client: MlflowClient, path: Path) -> Subject:
+    """Return the subject of a model file; one that was changed is found by its weights."""
+    model = path.read_bytes()
+    version = find_version(client, files.sha256(model))
+    if version:
+        return of_version(client, version, model)
+    export = load_params().export
+    here = path.resolve() == export.model
+    weights = [read_metadata(model).get("weights.sha256", "")]
+    if here and files.weights_path(export.network).is_file():
+        weights.append(files.sha256(files.weights_path(export.network)))
+    for digest in weights:
+        for run in find_trainings(client, digest) if len(digest) == 64 else []:
+            return of_run(client, run, model)._replace(here=here)
+    return Subject(model, here=here)
+
+
+def of_digest(client: MlflowClient, model_sha256: str) -> Subject | None:
+    """Return the subject whose model's SHA-256 starts with these digits, None if there is none."""
+    version = find_version(client, model_sha256)
+    if version:
+        return of_version(client, version)
+    for path in map(files.model_path, NETWORKS):
+        if path.is_file() and files.sha256(path).startswith(model_sha256):
+            return of_file(client, path)
+    return None

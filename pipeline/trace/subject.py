@@ -1,21 +1,21 @@
-"""The model that a trace is about: its bytes, its version and its run in MLflow, by content."""
+"""The model that a trace is about: its bytes, its version and its run in MLflow."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import onnx
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.history import Epoch
-from pipeline.core.params import load_params
-from pipeline.tracking.metrics import recorded_metrics
-from pipeline.tracking.registry import find_version
-from pipeline.tracking.runs import find_runs
-from pipeline.tracking.store import download
+
+
+class GapError(Exception):
+    """A link that does not hold: `unchecked` (its bytes are not here), `missing` or `broken`."""
+
+    def __init__(self, state: str, message: str) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class Subject(NamedTuple):
@@ -62,54 +62,4 @@ def read_metadata(model: bytes) -> dict[str, str]:
         return {}
 
 
-def of_version(client: MlflowClient, version: ModelVersion, model: bytes | None = None) -> Subject:
-    """Return the subject of a registered version, or of `model`, which should be the same."""
-    path = load_params().export.model
-    registered = download(version.source, path.name)
-    run = next(iter(find_runs(client, version.run_id or "")), None)
-    here = path.is_file() and files.sha256(path) == version.tags.get("model.sha256")
-    metrics = metrics_of(client, run)
-    return Subject(model or registered, registered, version, run, metrics, here)
-
-
-def of_run(client: MlflowClient, run: Run, model: bytes | None = None) -> Subject:
-    """Return the subject of a run's model, or of `model`, which should be the same."""
-    registered = run.data.tags.get("model.sha256")
-    version = find_version(client, registered) if registered else None
-    if version:
-        return of_version(client, version, model)
-    here = model is not None and load_params().export.model.is_file()
-    return Subject(model, run=run, metrics=metrics_of(client, run), here=here)
-
-
-def metrics_of(client: MlflowClient, run: Run | None) -> str | None:
-    """Return the digest of a training's metrics as MLflow has them."""
-    return recorded_metrics(client, run, Epoch._fields[1:]) if run else None
-
-
-def of_file(client: MlflowClient, path: Path) -> Subject:
-    """Return the subject of a model file; one that was changed is found by its weights."""
-    model = path.read_bytes()
-    version = find_version(client, files.sha256(model))
-    if version:
-        return of_version(client, version, model)
-    export = load_params().export
-    here = path.resolve() == export.model
-    weights = [read_metadata(model).get("weights.sha256", "")]
-    if here and files.weights_path(export.network).is_file():
-        weights.append(files.sha256(files.weights_path(export.network)))
-    for digest in weights:
-        for run in find_runs(client, digest) if len(digest) == 64 else []:
-            return of_run(client, run, model)._replace(here=here)
-    return Subject(model, here=here)
-
-
-def of_digest(client: MlflowClient, model_sha256: str) -> Subject | None:
-    """Return the subject whose model's SHA-256 starts with these digits, None if there is none."""
-    version = find_version(client, model_sha256)
-    if version:
-        return of_version(client, version)
-    for path in map(files.model_path, NETWORKS):
-        if path.is_file() and files.sha256(path).startswith(model_sha256):
-            return of_file(client, path)
-    return None
+Check = Callable[[Subject], str]

@@ -5,7 +5,7 @@ import sqlite3
 import sys
 
 from pipeline.tracking.addresses import correct_addresses
-from pipeline.tracking.runs import record_present
+from pipeline.tracking.runs import record_files
 from pipeline.tracking.store import DATABASE, open_store, shown_uri
 
 
@@ -20,7 +20,7 @@ def main() -> None:
         if arguments.moved and DATABASE.exists():
             correct_addresses(DATABASE)
         with open_store() as client:
-            for name, run_id in record_present(client).items():
+            for name, run_id in record_files(client).items():
                 print(f"{name}: MLflow run {run_id}")
     except (OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")

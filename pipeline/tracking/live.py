@@ -1,48 +1,43 @@
 """Sends trainings to MLflow while they run."""
 
+from collections.abc import Callable, Iterator
 from queue import Queue
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Run
 
-from pipeline.core.execution import Update, now_ms
-from pipeline.core.history import metric_points
-from pipeline.core.provenance import Provenance
-from pipeline.tracking.recordings import training_header
+from pipeline.tracking.metrics import log_metrics
+from pipeline.tracking.record import Record, now_ms
 from pipeline.tracking.runs import begin
 from pipeline.tracking.store import open_store
 
 
-def follow(updates: Queue[Update | None], provenance: Provenance) -> None:
-    """Begin a run when a training starts, log each epoch, and end the run of one that fails; until
-    None. What a training has finished is recorded from its files; see `runs.record`.
+def follow(records: Queue[Record | None], started: Callable[[str, Run], None]) -> None:
+    """Start a run for each new record, log its epochs, and mark it FAILED or KILLED if it ends so;
+    `None` ends the loop. A training that succeeds is finished from its files; see `runs.finish`.
+
+    started: called with the network's key and the run, for each run that starts.
 
     Raises:
         ConnectionError: MLflow failed.
     """
-    runs: dict[str, str] = {}
-    logged: dict[str, int] = {}
+    ids: dict[str | None, str] = {}
     with open_store() as client:
-        more = True
-        while more:
-            waiting = [updates.get()]
-            while not updates.empty():
-                waiting.append(updates.get())
-            more = waiting[-1] is not None
-            # Of each training, the latest update has all that came before it.
-            for update in {u.execution.id: u for u in waiting if u}.values():
-                execution = update.execution
-                if execution.id not in runs:
-                    header = training_header(update.key, provenance, execution)
-                    runs[execution.id] = begin(client, header)
-                send(client, runs[execution.id], update, logged.get(execution.id, 0))
-                logged[execution.id] = len(update.history)
+        for record in newest(records):
+            if record.id not in ids:
+                run = begin(client, record)
+                ids[record.id] = run.info.run_id
+                started(record.key, run)
+            log_metrics(client, ids[record.id], record)
+            if record.status != "RUNNING":
+                client.set_terminated(ids[record.id], record.status, now_ms())
 
 
-def send(client: MlflowClient, run_id: str, update: Update, logged: int) -> None:
-    """Log the epochs after the first `logged` ones, and the end of a training that failed."""
-    points = metric_points(update.history[logged:], update.execution.ended_ms[logged:])
-    if metrics := [Metric(*point) for point in points]:
-        client.log_batch(run_id, metrics)
-    if update.status != "RUNNING":
-        client.set_terminated(run_id, update.status, now_ms())
+def newest(records: Queue[Record | None]) -> Iterator[Record]:
+    """Yield the latest record of each training that waits in the queue, until there is a None."""
+    more = True
+    while more:
+        waiting = [records.get()]
+        while not records.empty():
+            waiting.append(records.get())
+        more = waiting[-1] is not None
+        yield from {record.id: record for record in waiting if record}.values()

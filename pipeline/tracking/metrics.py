@@ -1,4 +1,4 @@
-"""Reads the metrics of runs, and notices if they were changed."""
+"""Logs the metrics of a run, and reads them to notice if they were changed."""
 
 import json
 from collections.abc import Iterable
@@ -7,33 +7,34 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 from pipeline.core import files
-from pipeline.tracking.recordings import Point, Recording
+from pipeline.tracking.record import Point, Record
 
 
-def holds(client: MlflowClient, run: Run, recording: Recording) -> bool:
-    """Return whether a run has the recording's parameters, and the metrics it was recorded with."""
-    params = {name: str(value) for name, value in recording.header.params.items()}
-    metrics = recorded_metrics(client, run, {name for name, *_ in recording.metrics})
-    same_metrics = metrics == run.data.tags.get("metrics.sha256", metrics)
-    return params.items() <= run.data.params.items() and same_metrics
+def log_metrics(client: MlflowClient, run_id: str, record: Record) -> None:
+    """Log what the run lacks of the record's metrics."""
+    history = read_metrics(client, run_id, {point.name for point in record.points})
+    there = {(point.name, point.value, point.step) for point in history}
+    missing = [Metric(*p) for p in record.points if (p.name, p.value, p.step) not in there]
+    for i in range(0, len(missing), 1000):  # a batch holds at most 1000
+        client.log_batch(run_id, missing[i : i + 1000])
 
 
-def metric_history(client: MlflowClient, run_id: str, names: Iterable[str]) -> list[Metric]:
+def read_metrics(client: MlflowClient, run_id: str, names: Iterable[str]) -> list[Point]:
     """Return all values of some of a run's metrics."""
-    return [m for name in names for m in client.get_metric_history(run_id, name)]
+    found = [m for name in names for m in client.get_metric_history(run_id, name)]
+    return [Point(m.key, m.value, m.timestamp, m.step) for m in found]
 
 
-def recorded_metrics(client: MlflowClient, run: Run, names: Iterable[str]) -> str:
+def digest_of_run(client: MlflowClient, run: Run, names: Iterable[str]) -> str:
     """Return the digest of a run's metrics, or a sentence if MLflow contradicts itself."""
-    history = metric_history(client, run.info.run_id, names)
-    last = {m.key: m.value for m in history}  # which MLflow keeps a second time, and shows
+    history = read_metrics(client, run.info.run_id, names)
+    last = {point.name: point.value for point in history}  # which MLflow also keeps by itself
     if any(run.data.metrics.get(name) != last[name] for name in last):
         return "MLflow's last values are not those of its history"
-    return metrics_sha256((m.key, m.value, m.timestamp, m.step) for m in history)
+    return metrics_sha256(history)
 
 
 def metrics_sha256(points: Iterable[Point]) -> str:
     """Return the SHA-256 of metrics in any order, without their times."""
-    return files.sha256(
-        json.dumps(sorted((n, value, step) for n, value, _, step in points)).encode()
-    )
+    values = sorted((point.name, point.value, point.step) for point in points)
+    return files.sha256(json.dumps(values).encode())

@@ -17,12 +17,12 @@ from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline.core import files
-from pipeline.core.execution import now_ms
 from pipeline.core.params import load_params
 from pipeline.core.provenance import git, is_dirty
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, NAME
+from pipeline.tracking.metrics import read_metrics
 from pipeline.tracking.runs import data_sets
-from pipeline.tracking.store import artifact_storage, tracking_uri, unless_it_exists
+from pipeline.tracking.store import artifact_storage, download, tracking_uri, unless_it_exists
 
 
 def registered_name() -> str:
@@ -54,6 +54,11 @@ def all_versions(client: MlflowClient) -> dict[str, ModelVersion]:
     return {str(version.version): version for version in found}
 
 
+def registered_file(version: ModelVersion) -> bytes | None:
+    """Return the version's ONNX file as the registry has it, or None if it is lost."""
+    return download(version.source, "model.onnx")  # MLflow's name for it
+
+
 def logged_model_id(version: ModelVersion) -> str:
     """Return the id of the logged model that holds the version's files."""
     return str(version.source).removeprefix("models:/")  # its field model_id may be empty
@@ -62,7 +67,7 @@ def logged_model_id(version: ModelVersion) -> str:
 def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
     """Log a model file with a run, and register it as the next version."""
     run = client.get_run(run_id)
-    others = ("mlflow.run", "recorded.", "model.", "certificate.")  # of the run or a version
+    others = ("mlflow.run", "recorded.", "execution.", "model.", "certificate.")  # not the model's
     tags = {name: run.data.tags[name] for name in run.data.tags if not name.startswith(others)}
     tags |= {"model.sha256": digest, "registered.git.commit": git("rev-parse", "HEAD")}
     tags["registered.git.dirty"] = str(is_dirty()).lower()
@@ -98,21 +103,15 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
     return version
 
 
-def evaluate(client: MlflowClient, version: ModelVersion, figures: dict[str, float | None]) -> None:
-    """Log the certificate's figures, and the last losses and accuracy of the version's run, as the
-    version's own on the test images."""
-    run_id = str(version.run_id)
-    run = client.get_run(run_id)
-    names = ("test_loss", "test_accuracy")
-    points = [client.get_metric_history(run_id, name)[-1] for name in names]
-    metrics = [(m.key, m.value, m.timestamp, m.step) for m in points]
-    # The UI shows names with a slash in a section of their own.
-    numbers = {name: float(x) for name, x in figures.items() if x is not None}
-    metrics += [(f"certificate/{name}", x, now_ms(), 0) for name, x in numbers.items()]
+def evaluate(client: MlflowClient, version: ModelVersion) -> None:
+    """Log the last loss and accuracy of the version's run on the test images as the version's."""
+    run = client.get_run(str(version.run_id))
     (data,) = (d for d in data_sets(run.data.tags["data.md5"]) if d.dataset.name == f"{NAME} test")
-    own = (logged_model_id(version), data.dataset.name, data.dataset.digest, run_id)
-    there = {(m.key, m.value) for m in client.get_logged_model(own[0]).metrics or ()}
-    client.log_batch(run_id, [Metric(*m, *own) for m in metrics if m[:2] not in there])
+    own = (logged_model_id(version), data.dataset.name, data.dataset.digest, run.info.run_id)
+    there = {m.key for m in client.get_logged_model(own[0]).metrics or ()}
+    names = [name for name in ("test_loss", "test_accuracy") if name not in there]
+    points = [read_metrics(client, run.info.run_id, [name])[-1] for name in names]
+    client.log_batch(run.info.run_id, [Metric(*point, *own) for point in points])
 
 
 def describe(

@@ -6,42 +6,54 @@ MLflow takes seconds to import, so they import it themselves, while the networks
 
 import time
 from queue import Queue
+from typing import TYPE_CHECKING
 
 from prefect import State, task
+from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 from prefect.states import Completed, Failed
 
-from pipeline.core.execution import Update
-from pipeline.core.provenance import Provenance
+from pipeline.tracking.record import Record
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 RETRIES = 2
 INCOMPLETE = "Incomplete"  # a state's name: MLflow failed, and the flow goes on
 
 
 @task(task_run_name="log to MLflow", cache_policy=NO_CACHE)
-def follow_trainings(updates: Queue[Update | None], provenance: Provenance) -> State:
-    """Log trainings as they run; see `live.follow`."""
+def follow_trainings(records: Queue[Record | None]) -> State:
+    """Log trainings as they run, and link to their runs; see `live.follow`."""
     from pipeline.tracking.live import follow
 
     try:
-        follow(updates, provenance)
+        follow(records, link_to)
     except (OSError, ValueError) as error:
         return Completed(name=INCOMPLETE, message=str(error))
     return Completed()
 
 
-@task(task_run_name="record in MLflow: {what}", retries=RETRIES, retry_delay_seconds=2)
-def record_files(what: str) -> State:
-    """Record the "trainings" or the "study" in artifacts/; see `runs.record`. If MLflow refuses
-    quickly, it is asked again; one that hangs is not worth another wait."""
-    from pipeline.tracking.runs import record_study, record_trainings
+def link_to(key: str, run: "Run") -> None:
+    """Link to a network's run in MLflow from Prefect's UI."""
+    from pipeline.tracking.store import ui_url
+
+    address = f"{ui_url()}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    create_link_artifact(address, f"{key} in MLflow", key.replace("_", "-").lower())
+
+
+@task(task_run_name="record in MLflow", retries=RETRIES, retry_delay_seconds=2)
+def record_results() -> State:
+    """Record what is in artifacts/; see `runs.record_files`. If MLflow refuses quickly, it is asked
+    again; one that hangs is not worth another wait."""
+    from pipeline.tracking.runs import record_files
     from pipeline.tracking.store import open_store
 
     start = time.monotonic()
     try:
         with open_store() as client:
-            {"trainings": record_trainings, "study": record_study}[what](client)
+            record_files(client)
     except (OSError, ValueError) as error:
         quick = time.monotonic() - start < 2
         if quick and task_run.run_count <= RETRIES:
@@ -50,13 +62,13 @@ def record_files(what: str) -> State:
     return Completed()
 
 
-def record_results(what: str, followed: State | None = None) -> None:
+def record_or_warn(followed: State | None = None) -> None:
     """Record what is in artifacts/, and print a warning if MLflow failed now or before.
 
     followed: the last state of `follow_trainings`.
     """
-    recorded = record_files(what, return_state=True)
+    recorded = record_results(return_state=True)
     if not recorded.is_completed() or recorded.name == INCOMPLETE:
         print(f"warning: {recorded.message}", flush=True)
     elif followed and followed.name == INCOMPLETE:
-        print(f"warning: {followed.message}\nThe {what} are recorded now", flush=True)
+        print(f"warning: {followed.message}\nThe results are recorded now", flush=True)

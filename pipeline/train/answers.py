@@ -1,5 +1,7 @@
-"""Sums up what a network answers to the test images: writes classes.csv and confusion_matrix.png
-beside predictions.csv in artifacts/<key>/answers/."""
+"""Writes what the networks answer to the test images: artifacts/train/predictions.csv, one row per
+network and image, and the picture of each network's confusion matrix."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,18 +12,21 @@ from pipeline.core import files
 from pipeline.core.png import to_png
 from pipeline.data.dataset import CLASSES
 
+Answers = list[tuple[int, int]]  # the class of each test image, and the predicted one
 
-def sum_up(key: str) -> None:
-    """Write the accuracy of each class, and the confusion matrix."""
-    folder = files.answers_path(key)
-    answers = pd.read_csv(folder / "predictions.csv")
-    correct = (answers.label == answers.prediction).groupby(answers.label)
-    classes = pd.DataFrame({"images": correct.size(), "accuracy": correct.mean()})
-    counts = np.zeros((CLASSES, CLASSES), int)
-    np.add.at(counts, (answers.label, answers.prediction), 1)
-    files.write_atomically(folder / "classes.csv", classes.to_csv().encode())
-    figure = draw_confusion_matrix(NETWORKS[key].title, counts)
-    files.write_atomically(folder / "confusion_matrix.png", figure)
+
+def write_answers(answers: Mapping[str, Answers]) -> None:
+    """Write the table of all networks, and the confusion matrix of each."""
+    tables = {
+        key: pd.DataFrame(rows, columns=["label", "prediction"]) for key, rows in answers.items()
+    }
+    table = pd.concat(tables, names=["network"]).reset_index(level="network")
+    files.write_atomically(files.PREDICTIONS, table.to_csv(index=False).encode())
+    for key, rows in answers.items():
+        counts = np.zeros((CLASSES, CLASSES), int)
+        np.add.at(counts, tuple(np.transpose(rows)), 1)
+        figure = draw_confusion_matrix(NETWORKS[key].title, counts)
+        files.write_atomically(files.confusion_path(key), figure)
 
 
 def draw_confusion_matrix(title: str, counts: np.ndarray) -> bytes:

@@ -8,7 +8,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from models import NETWORKS
-from pipeline.core.execution import Update
 from pipeline.core.history import Epoch
 
 FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} epochs{postfix}"  # the bar takes what width is left
@@ -23,8 +22,8 @@ def describe(row: Epoch) -> str:
 
 
 @contextmanager
-def bars(epochs: int) -> Iterator[Callable[[Update], None]]:
-    """Yield a function that shows an update of a training."""
+def bars(epochs: int) -> Iterator[Callable[[str, Epoch | None], None]]:
+    """Yield a function that shows the last epoch of a network's training, None at its start."""
     width = max(len(network.title) for network in NETWORKS.values())
     by_key = {
         key: tqdm(
@@ -38,13 +37,12 @@ def bars(epochs: int) -> Iterator[Callable[[Update], None]]:
         for position, (key, network) in enumerate(NETWORKS.items())
     }
 
-    def show(update: Update) -> None:
-        bar = by_key[update.key]
-        row = update.history[-1] if update.history else None
-        if bar.disable and row and update.status == "RUNNING":
-            print(f"{update.key} epoch {row.epoch}/{epochs}: {describe(row)}", flush=True)
+    def show(key: str, row: Epoch | None) -> None:
+        bar = by_key[key]
+        if bar.disable and row:
+            print(f"{key} epoch {row.epoch}/{epochs}: {describe(row)}", flush=True)
         elif not bar.disable:
-            bar.n = len(update.history)
+            bar.n = row.epoch if row else 0
             if row:
                 bar.postfix = (
                     f"train loss {row.train_loss:.4f}, test accuracy {row.test_accuracy:.2%}"

@@ -1,4 +1,4 @@
-"""Draws artifacts/losses.png: the training loss of every network."""
+"""Draws artifacts/train/losses.png: the training loss of every network."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator

@@ -1,8 +1,8 @@
 """The Prefect flow that trains every network at the same time, each in a process of its own, and
 records each training in MLflow as it runs.
 
-In addition to the trainers' files, it writes losses.png and provenance.json in artifacts/, an
-execution.json and a summary of the answers per network, and metrics/test_accuracy.json.
+In addition to the trainers' weights, it writes the tables, pictures and provenance in
+artifacts/train/, a record of each training in artifacts/records/, and metrics/test_accuracy.json.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from queue import Queue
+from typing import Any, NamedTuple
 
 from prefect import State, Task, flow, task
 from prefect.artifacts import create_table_artifact
@@ -23,17 +24,27 @@ from prefect.states import Completed, Failed
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.execution import Execution, Update
 from pipeline.core.flows import run_flow
-from pipeline.core.history import Epoch, read_history
-from pipeline.core.params import TrainParams, load_params
+from pipeline.core.history import Epoch, write_history
+from pipeline.core.inputs import check_inputs
+from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
-from pipeline.core.stage import check_inputs
 from pipeline.data.load import verified_md5
-from pipeline.tracking.tasks import follow_trainings, record_results
-from pipeline.train.answers import sum_up
+from pipeline.tracking.record import Record, epoch_points, now_ms
+from pipeline.tracking.tasks import follow_trainings, record_or_warn
+from pipeline.train.answers import Answers, write_answers
 from pipeline.train.bars import bars, describe
 from pipeline.train.figure import draw_losses
+
+Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
+
+
+class Trained(NamedTuple):
+    """What a trainer has printed, and its record."""
+
+    record: Record
+    history: list[Epoch]
+    answers: Answers
 
 
 def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
@@ -48,30 +59,36 @@ def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
     retry_condition_fn=was_killed,
     cache_policy=NO_CACHE,
 )
-def train_network(key: str, params: TrainParams, report: Callable[[Update], None]) -> State:
+def train_network(key: str, provenance: Provenance, report: Report) -> State:
     """Train one network in a process of its own, and report its start, every epoch and its end."""
     log = get_run_logger()
-    log.info("training %s with %s", NETWORKS[key].title, params)
-    update = Update(key, Execution.start())
-    report(update)
-    command = [sys.executable, "-m", "pipeline.train.trainer", key, params.model_dump_json()]
-    message = ""
+    log.info("training %s with %s", NETWORKS[key].title, provenance.params)
+    record, history, answers, message = Record.start(key, provenance), [], [], ""
+    report(record, None)
+    params = json.dumps(provenance.params)
     with subprocess.Popen(
-        command, cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "pipeline.train.trainer", key, params],
+        cwd=files.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as trainer:
         for line in trainer.stdout or ():
-            if row := read_row(line):
-                update = update.add(row)
-                report(update)
-                log.info("epoch %d/%d: %s", row.epoch, params.epochs, describe(row))
+            printed = read_line(line)
+            if isinstance(printed, Epoch):
+                history.append(printed)
+                record = record.add(epoch_points(printed, now_ms()))
+                report(record, printed)
+                log.info("epoch %d: %s", printed.epoch, describe(printed))
+            elif printed:
+                answers = printed
             else:
                 message = line.strip()
                 log.info(message)
     if trainer.returncode == 0:
-        update.execution.write(files.execution_path(key), files.weights_path(key))
-        return Completed()
+        return Completed(data=Trained(record, history, answers))
     killed = trainer.returncode < 0
-    report(update._replace(status="KILLED" if killed else "FAILED"))
+    report(record.end("KILLED" if killed else "FAILED"), None)
     if not killed:
         return Failed(message=message.removeprefix("error: "))
     interrupted = trainer.returncode == -signal.SIGINT
@@ -79,63 +96,62 @@ def train_network(key: str, params: TrainParams, report: Callable[[Update], None
     return Failed(name="Interrupted" if interrupted else "Killed", message=message)
 
 
-def read_row(line: str) -> Epoch | None:
-    """Return the epoch that a line of the trainer holds, or None if it is a message."""
+def read_line(line: str) -> Epoch | Answers | None:
+    """Return what a line of the trainer holds: an epoch, the answers, or None for a message."""
     try:
-        return Epoch(**json.loads(line))
-    except (ValueError, TypeError):
+        content = json.loads(line)
+        return content.get("answers") or Epoch(**content)
+    except (ValueError, TypeError, AttributeError):
         return None
 
 
-@task
-def compare_networks() -> None:
-    """Write the accuracies, all loss curves as one figure, and a summary of each one's answers."""
-    for key in NETWORKS:
-        sum_up(key)
-    histories = {key: read_history(files.history_path(key)) for key in NETWORKS}
+@task(task_run_name="compare networks", cache_policy=NO_CACHE)
+def compare_networks(trained: dict[str, Trained]) -> None:
+    """Write the accuracies, the tables of all networks and their pictures."""
+    histories = {key: its.history for key, its in trained.items()}
+    write_history(histories)
+    write_answers({key: its.answers for key, its in trained.items()})
+    files.write_atomically(files.LOSSES_FIGURE, draw_losses(histories))
     last = {key: history[-1] for key, history in histories.items()}
     files.write_json(files.ACCURACY, {key: row.test_accuracy for key, row in last.items()})
-    files.write_atomically(files.LOSSES_FIGURE, draw_losses(histories))
     table = [{"network": key, **row._asdict()} for key, row in last.items()]
     create_table_artifact(table, "networks", "The networks after their last epoch")
 
 
 @flow(name="train")
-def train_networks(params: TrainParams, provenance: Provenance) -> State:
+def train_networks(provenance: Provenance) -> State:
     """Train all networks at the same time and record each in MLflow, then compare them."""
-    updates: Queue[Update | None] = Queue()
-    last: dict[str, Update] = {}
+    records: Queue[Record | None] = Queue()
+    last: dict[str, Record] = {}
 
-    def report(update: Update) -> None:
-        last[update.key] = update
-        updates.put(update)
+    def track(record: Record) -> None:
+        last[record.key] = record
+        records.put(record)
 
-    following = follow_trainings.submit(updates, provenance)
+    following = follow_trainings.submit(records)
     state: State = Failed()
     try:
-        state = train_and_compare(params, provenance, report)
+        state = train_and_compare(provenance, track)
     finally:
-        for update in last.values():
-            if not state.is_completed() and update.status == "RUNNING":
-                updates.put(update._replace(status="FAILED"))
-        updates.put(None)  # or the task that follows would wait forever
+        for record in last.values():
+            if not state.is_completed() and record.status == "RUNNING":
+                records.put(record.end("FAILED"))
+        records.put(None)  # or the task that follows would wait forever
     wait([following])
     if state.is_completed():
-        record_results("trainings", following.state)
+        record_or_warn(following.state)
     return state
 
 
-def train_and_compare(
-    params: TrainParams, provenance: Provenance, report: Callable[[Update], None]
-) -> State:
-    """Train the networks, compare them and write the provenance, if all of that succeeds."""
-    with bars(params.epochs) as show:
+def train_and_compare(provenance: Provenance, track: Callable[[Record], None]) -> State:
+    """Train and compare the networks; if all of that succeeds, write provenance and records."""
+    with bars(provenance.params["epochs"]) as show:
 
-        def show_and_report(update: Update) -> None:
-            show(update)
-            report(update)
+        def report(record: Record, row: Epoch | None) -> None:
+            show(record.key, row)
+            track(record)
 
-        trainings = [train_network.submit(key, params, show_and_report) for key in NETWORKS]
+        trainings = [train_network.submit(key, provenance, report) for key in NETWORKS]
         try:
             wait(trainings)
         finally:
@@ -143,19 +159,23 @@ def train_and_compare(
     for training in trainings:
         if not training.state.is_completed():
             return Failed(message=training.state.message)
-    compared = compare_networks(return_state=True)
+    trained: dict[str, Any] = {
+        key: training.result() for key, training in zip(NETWORKS, trainings, strict=True)
+    }
+    compared = compare_networks(trained, return_state=True)
     if not compared.is_completed():
         return compared
     try:
         check_inputs("train")  # or the lineage would be wrong
     except ValueError as error:
         return Failed(message=str(error))
-    provenance.write(files.PROVENANCE)
+    provenance.write()
+    for its in trained.values():
+        its.record.write()
     return Completed()
 
 
 def run() -> None:
-    """Run the flow with the parameters that the provenance has; see `run_flow`."""
+    """Run the flow; see `run_flow`."""
     params = load_params().train
-    provenance = Provenance.take(params, verified_md5())
-    run_flow(partial(train_networks, params, provenance))
+    run_flow(partial(train_networks, Provenance.take("train", params, verified_md5())))

@@ -1,8 +1,8 @@
 """Trains one network in a process of its own: `python -m pipeline.train.trainer KEY PARAMS`.
 
-Writes weights.safetensors, history.csv and answers/predictions.csv below artifacts/<key>/, and
-prints each epoch as a line of JSON. The stage starts one per network, and passes the parameters
-that it records: those in params.yaml may change before this process starts.
+Writes artifacts/train/<key>.safetensors, and prints each epoch, and then the answers to the test
+images, as lines of JSON. The stage starts one trainer per network and passes the parameters that it
+records, since those in params.yaml may change before this process starts.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from safetensors.torch import save
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.history import write_history, write_predictions
 from pipeline.core.params import TrainParams
 from pipeline.data.load import load_dataset
 from pipeline.data.tensors import scale_pixels
@@ -31,17 +30,16 @@ def main() -> None:
     torch.set_num_threads(1)
     with files.locked(f"train-{key}"):  # a killed pipeline may leave a trainer behind
         try:
-            dataset, network, history = load_dataset(), initial_network(key, params.seed), []
+            dataset, network = load_dataset(), initial_network(key, params.seed)
             for row in train(network, dataset, params):
-                history.append(row)
                 print(json.dumps(row._asdict()), flush=True)
         except (OSError, ValueError, FloatingPointError) as error:
             sys.exit(f"error: {key}: {error}")
-        write_history(files.history_path(key), history)
         network.cpu()
         files.write_atomically(files.weights_path(key), save(network.state_dict()))
-        predictions = predict(network, scale_pixels(dataset.test_images)).numpy()
-        write_predictions(key, dataset.test_labels, predictions)
+        predictions = predict(network, scale_pixels(dataset.test_images)).tolist()
+        answers = zip(dataset.test_labels.tolist(), predictions, strict=True)
+        print(json.dumps({"answers": list(answers)}))
 
 
 if __name__ == "__main__":

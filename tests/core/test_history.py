@@ -1,32 +1,46 @@
+import math
 from pathlib import Path
 
 import pytest
 
-from pipeline.core.history import Epoch, metric_points, read_history, write_history
+from pipeline.core import files
+from pipeline.core.history import Epoch, read_history, write_history
+from tests.support import write_below
+
+HISTORY = {
+    "simple_mlp": [Epoch(1, 1 / 3, 0.1 + 0.2, 0.9), Epoch(2, math.pi, 1e-17, 1.0)],
+    "batchnorm_mlp": [Epoch(1, 0.5, 0.25, 0.95)],
+}
 
 
-def test_a_history_is_restored_bit_for_bit(tmp_path: Path) -> None:
-    history = [Epoch(1, 1 / 3, 0.1, 0.97), Epoch(2, 2 / 3, 1e-9, 1.0)]
-    write_history(tmp_path / "history.csv", history)
-    assert read_history(tmp_path / "history.csv") == history
+@pytest.fixture(autouse=True)
+def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_below(tmp_path, monkeypatch)
 
 
-def test_the_columns_are_those_that_users_rely_on(tmp_path: Path) -> None:
-    write_history(tmp_path / "history.csv", [])
-    expected = "epoch,train_loss,test_loss,test_accuracy\n"
-    assert (tmp_path / "history.csv").read_text() == expected
+def test_the_table_has_one_row_per_network_and_epoch() -> None:
+    write_history(HISTORY)
+    header, *rows = files.HISTORY.read_text().splitlines()
+    assert header == "network,epoch,train_loss,test_loss,test_accuracy"
+    assert [row.split(",")[:2] for row in rows] == [
+        ["simple_mlp", "1"],
+        ["simple_mlp", "2"],
+        ["batchnorm_mlp", "1"],
+    ]
 
 
-def test_each_metric_has_the_time_at_which_its_epoch_ended() -> None:
-    history = [Epoch(1, 0.4, 0.3, 0.9), Epoch(2, 0.2, 0.1, 1.0)]
-    points = [point for point in metric_points(history, [1500, 1750]) if point[0] == "test_loss"]
-    assert points == [("test_loss", 0.3, 1500, 1), ("test_loss", 0.1, 1750, 2)]
+def test_a_history_is_restored_exactly() -> None:
+    write_history(HISTORY)
+    assert read_history() == HISTORY
 
 
-@pytest.mark.parametrize("content", ["epoch,loss\n1,2\n", "epoch\none\n", "a,b\n1\n"])
-def test_an_unreadable_history_is_an_error_that_says_how_to_make_it_again(
-    tmp_path: Path, content: str
-) -> None:
-    (tmp_path / "history.csv").write_text(content)
+@pytest.mark.parametrize("content", ["network,epoch\na,b\n", "network\na\n", "epoch\n1\n"])
+def test_an_unreadable_table_is_an_error_that_names_it(content: str) -> None:
+    files.write_atomically(files.HISTORY, content.encode())
     with pytest.raises(ValueError, match=r"history\.csv is unreadable: run `dvc repro --force tr"):
-        read_history(tmp_path / "history.csv")
+        read_history()
+
+
+def test_a_missing_table_is_an_error_that_names_the_stage() -> None:
+    with pytest.raises(FileNotFoundError, match="run `dvc repro train`"):
+        read_history()

@@ -6,21 +6,28 @@ import pytest
 
 from pipeline.core import files
 from pipeline.core.params import TrainParams
-from pipeline.core.provenance import Provenance, code_commit, git, is_dirty, params_sha256
+from pipeline.core.provenance import Provenance, git, is_dirty, params_sha256
+from tests.support import write_below
 
 
 @pytest.fixture
 def provenance(train_params: TrainParams) -> Provenance:
-    return Provenance.take(train_params, "0123.dir")
+    return Provenance.take("train", train_params, "0123.dir")
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with one commit."""
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provenance: Provenance) -> Path:
+    """A project with the folders of code that a training depends on, and one commit."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
-    for name in ("code.py", "dvc.lock"):
-        (tmp_path / name).write_text("a = 1")
-        os.utime(tmp_path / name, (1, 1))
+    for folder in (".", *provenance.code):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "code.py").write_text("a = 1")
+        os.utime(tmp_path / folder / "code.py", (1, 1))
+    (tmp_path / "params.yaml").write_text(f"train: {provenance.params}")
+    (tmp_path / "dvc.yaml").write_text(
+        f"stages: {{train: {{deps: [data, {', '.join(provenance.code)}]}}}}"
+    )
+    (tmp_path / "dvc.lock").touch()
     for command in (
         "git init -q",
         "git config user.name tests",
@@ -33,14 +40,17 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_provenance_is_restored_from_its_file(provenance: Provenance, tmp_path: Path) -> None:
-    provenance.write(tmp_path / "provenance.json")
-    assert Provenance.read(tmp_path / "provenance.json", "train") == provenance
+def test_a_provenance_is_restored_from_its_file(
+    provenance: Provenance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_below(tmp_path, monkeypatch)
+    provenance.write()
+    assert Provenance.read("train") == provenance
 
 
 def test_a_provenance_is_frozen(provenance: Provenance) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        provenance.dirty = False
+        provenance.data_md5 = "4567.dir"
 
 
 def test_content_tags_are_those_that_determine_the_result(
@@ -48,12 +58,6 @@ def test_content_tags_are_those_that_determine_the_result(
 ) -> None:
     expected = {"params.sha256": params_sha256(train_params.model_dump()), "data.md5": "0123.dir"}
     assert provenance.content_tags() == expected
-
-
-def test_tags_add_the_commit(provenance: Provenance) -> None:
-    clean = provenance.model_copy(update={"dirty": False})
-    code = {"git.commit": code_commit(), "git.dirty": "false"}
-    assert clean.tags() == provenance.content_tags() | code
 
 
 def test_the_digest_of_parameters_is_that_of_their_texts() -> None:
@@ -64,23 +68,67 @@ def test_the_digest_of_parameters_is_that_of_their_texts() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"commit": "0123"}', '{"started": '])
-def test_an_unreadable_file_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
-    (tmp_path / "provenance.json").write_text(content)
+def test_an_unreadable_file_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    write_below(tmp_path, monkeypatch)
+    files.write_atomically(files.provenance_path("train"), content.encode())
     with pytest.raises(ValueError, match=r"provenance\.json is unreadable: run `dvc repro --force"):
-        Provenance.read(tmp_path / "provenance.json", "train")
+        Provenance.read("train")
 
 
-def test_a_missing_file_is_an_error_that_names_the_stage(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="run `dvc repro study`"):
-        Provenance.read(tmp_path / "provenance.json", "study")
+def test_a_missing_file_is_an_error_that_names_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_below(tmp_path, monkeypatch)
+    with pytest.raises(FileNotFoundError, match="run `dvc repro study/dvc.yaml`"):
+        Provenance.read("study")
 
 
-def test_an_edit_that_keeps_size_and_time_is_dirty(repository: Path) -> None:
-    assert not is_dirty()
-    (repository / "code.py").write_text("a = 2")
-    os.utime(repository / "code.py", (1, 1))
+def test_the_trees_are_those_of_the_folders_that_dvc_yaml_names(
+    repository: Path, train_params: TrainParams
+) -> None:
+    code = Provenance.take("train", train_params, "0123.dir").code
+    assert set(code) == {"models", "pipeline/core", "pipeline/data", "pipeline/train"}
+    assert code == {folder: git("rev-parse", f"HEAD:{folder}") for folder in code}
+
+
+@pytest.mark.parametrize("name", ["README.md", "dvc.lock", "pipeline/export/fold.py"])
+def test_a_commit_of_other_files_has_the_same_provenance(
+    repository: Path, train_params: TrainParams, name: str
+) -> None:
+    before = Provenance.take("train", train_params, "0123.dir")
+    (repository / name).parent.mkdir(parents=True, exist_ok=True)
+    (repository / name).write_text("a = 2")
+    git("add", ".")
+    git("commit", "-q", "-m", name)
+    assert Provenance.take("train", train_params, "0123.dir") == before
+    assert before.is_at("HEAD")
+    assert before.is_at("HEAD^")
+
+
+def test_an_edit_that_keeps_size_and_time_is_another_tree(
+    repository: Path, train_params: TrainParams
+) -> None:
+    (repository / "models/code.py").write_text("a = 2")
+    os.utime(repository / "models/code.py", (1, 1))
     assert not git("status", "--porcelain")  # git's own index does not notice it
-    assert is_dirty()
+    edited = Provenance.take("train", train_params, "0123.dir")
+    assert not edited.is_at("HEAD")
+    git("add", ".")
+
+
+def test_a_new_file_and_another_parameter_are_not_at_the_commit(
+    repository: Path, train_params: TrainParams
+) -> None:
+    faster = train_params.model_copy(update={"lr": 0.1})
+    assert not Provenance.take("train", faster, "0123.dir").is_at("HEAD")
+    (repository / "models/new.py").touch()
+    assert not Provenance.take("train", train_params, "0123.dir").is_at("HEAD")
+
+
+def test_no_provenance_is_at_an_unknown_commit(provenance: Provenance) -> None:
+    assert not provenance.is_at("0" * 40)
 
 
 def test_a_new_file_is_dirty_and_another_dvc_lock_is_not(repository: Path) -> None:
@@ -88,21 +136,6 @@ def test_a_new_file_is_dirty_and_another_dvc_lock_is_not(repository: Path) -> No
     assert not is_dirty()
     (repository / "new.py").touch()
     assert is_dirty()
-
-
-def test_committing_what_dvc_writes_does_not_change_the_codes_commit(repository: Path) -> None:
-    def commit(name: str) -> str:
-        (repository / name).parent.mkdir(exist_ok=True)
-        (repository / name).write_text("a = 2")
-        git("add", ".")
-        git("commit", "-q", "-m", name)
-        return code_commit()
-
-    first = git("rev-parse", "HEAD")
-    assert code_commit() == first
-    assert commit("dvc.lock") == first
-    assert commit("metrics/test_accuracy.json") == first
-    assert commit("code.py") == git("rev-parse", "HEAD") != first
 
 
 def test_outside_a_repository_the_error_is_gits(

@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.core.stage import inputs_at_start, read_inputs, run_stage
+from pipeline.core import files
+from pipeline.core.inputs import inputs_at_start, read_inputs
+from pipeline.core.stage import run_stage
 
 FILES = {
     "dvc.yaml": """\
 stages:
   fit:
-    deps: [code, serve, "artifacts/${export.network}/weights"]
+    deps: [code, serve, artifacts/train]
     params: [fit, export]
 """,
     "params.yaml": "fit: {epochs: 1}\nexport: {network: mlp}\nother: {seeds: 5}\n",
@@ -21,8 +23,8 @@ stages:
     "code/deep/net.py": "old",
     "code/__pycache__/fit.pyc": "old",
     "serve/page/style.css": "old",
-    "artifacts/mlp/weights": "old",
-    "artifacts/cnn/weights": "old",
+    "artifacts/train/weights": "old",
+    "artifacts/study/tables": "old",
     "README.md": "old",
 }
 Run = Callable[[Callable[[], object]], None]
@@ -34,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    monkeypatch.setattr("pipeline.core.stage.ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
     monkeypatch.setattr("pipeline.core.stage.load_params", lambda: None)
     inputs_at_start.cache_clear()
     return tmp_path
@@ -57,7 +59,7 @@ def test_inputs_are_the_files_and_sections_that_dvc_yaml_names(root: Path) -> No
         "params.yaml: export",
         "code/fit.py",
         "code/deep/net.py",
-        "artifacts/mlp/weights",
+        "artifacts/train/weights",
     }
 
 
@@ -67,7 +69,7 @@ def test_a_stage_with_unchanged_inputs_runs_once(run: Run) -> None:
     assert calls == ["run"]
 
 
-@pytest.mark.parametrize("name", ["code/fit.py", "code/deep/net.py", "artifacts/mlp/weights"])
+@pytest.mark.parametrize("name", ["code/fit.py", "code/deep/net.py", "artifacts/train/weights"])
 def test_an_input_that_is_edited_added_or_deleted_meanwhile_is_named(
     run: Run, root: Path, name: str
 ) -> None:
@@ -107,7 +109,7 @@ def test_every_changed_input_is_named(run: Run, root: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["code/__pycache__/fit.pyc", "serve/page/style.css", "artifacts/cnn/weights", "README.md"],
+    ["code/__pycache__/fit.pyc", "serve/page/style.css", "artifacts/study/tables", "README.md"],
 )
 def test_a_file_that_is_ignored_or_no_dependency_may_change(
     run: Run, root: Path, name: str
@@ -127,12 +129,10 @@ def test_a_section_that_is_no_dependency_may_change(run: Run, root: Path) -> Non
     run(lambda: (root / "params.yaml").write_text(changed))
 
 
-def test_another_network_in_a_template_is_another_dependency(root: Path) -> None:
-    changed = FILES["params.yaml"].replace("network: mlp", "network: cnn")
-    (root / "params.yaml").write_text(changed)
-    inputs = read_inputs("fit")
-    assert "artifacts/cnn/weights" in inputs
-    assert "artifacts/mlp/weights" not in inputs
+def test_a_stage_may_be_in_the_pipeline_of_the_study(root: Path) -> None:
+    (root / "study").mkdir()
+    (root / "study/dvc.yaml").write_text("stages: {study: {deps: [code]}}")
+    assert set(read_inputs("study")) == {"code/fit.py", "code/deep/net.py"}
 
 
 def test_inputs_are_read_before_the_body_is_imported(

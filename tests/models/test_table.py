@@ -3,11 +3,10 @@ import sys
 
 import pytest
 import torch
-from ruamel.yaml import YAML
 
 import models
 from models import NETWORKS
-from pipeline.core.files import ROOT, history_path, weights_path
+from pipeline.core.files import ROOT
 
 
 def test_the_public_names_are_those_that_users_rely_on() -> None:
@@ -37,15 +36,3 @@ def test_every_network_turns_images_into_ten_logits(key: str) -> None:
 @pytest.mark.parametrize("column", ["path", "title", "color", "marker"])
 def test_no_two_networks_look_alike(column: str) -> None:
     assert len({getattr(network, column) for network in NETWORKS.values()}) == len(NETWORKS)
-
-
-@pytest.mark.parametrize("key", NETWORKS)
-def test_every_network_has_its_outputs_in_dvc_yaml(key: str) -> None:
-    outputs = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["train"]["outs"]
-    expected = {str(path(key).relative_to(ROOT)) for path in (weights_path, history_path)}
-    assert expected <= set(outputs)
-
-
-def test_dvc_yaml_has_outputs_of_no_other_network() -> None:
-    outputs = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["train"]["outs"]
-    assert {name.split("/")[1] for name in outputs if name.count("/") == 2} == set(NETWORKS)

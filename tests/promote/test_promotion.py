@@ -23,7 +23,7 @@ from pipeline.promote.roll_back import roll_back
 from pipeline.tracking.registry import logged_model_id
 from pipeline.tracking.store import open_experiment
 from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
-from tests.support import empty_store
+from tests.support import empty_store, write_below
 
 Promote = Callable[[str], dict[str, Any]]
 
@@ -42,8 +42,8 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
     (tmp_path / "store.db").write_bytes(empty_store())
     store = f"sqlite:///{tmp_path}/store.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    write_below(tmp_path, monkeypatch)
     monkeypatch.setattr(files, "PROJECT", tmp_path)
-    monkeypatch.setattr(files, "LOCKS", tmp_path)
     yield MlflowClient(store)
     mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
@@ -64,13 +64,9 @@ def promote(
         client.log_metric(run_id, name, metric, step=2)
     client.set_terminated(run_id)
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    monkeypatch.setattr(files, "CERTIFICATE_FIGURES", tmp_path / "figures.json")
-    files.write_json(files.CERTIFICATE_FIGURES, {"passed": True, "flipped": 0})
-    monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
-    monkeypatch.setattr(files, "CERTIFICATE", tmp_path / "certificate.json")
-    monkeypatch.setattr(files, "PROMOTION", tmp_path / "promotion.json")
+    files.write_json(files.CERTIFICATE_METRICS, {"passed": True, "flipped": 0})
     monkeypatch.setattr(promotion, "load_dataset", lambda: small_dataset)
-    monkeypatch.setattr(promotion, "record_present", lambda _client: {"batchnorm_mlp": run_id})
+    monkeypatch.setattr(promotion, "record_files", lambda _client: {"batchnorm_mlp": run_id})
     set_min_accuracy(monkeypatch, 0)
 
     def promote(note: str) -> dict[str, Any]:

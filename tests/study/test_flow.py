@@ -11,7 +11,6 @@ from prefect import State
 from prefect.states import Completed
 
 from pipeline.core import files
-from pipeline.core.execution import Execution
 from pipeline.core.params import StudyParams, load_params
 from pipeline.study import flow, report
 from pipeline.study.experiments import EXPERIMENTS

@@ -26,7 +26,7 @@ from tests.support import Run, free_port, set_param
 Printed = Callable[..., str]
 Trace = Callable[..., dict[str, Any]]
 
-MODEL = "artifacts/batchnorm_mlp/model.onnx"
+MODEL = "artifacts/export/batchnorm_mlp.onnx"
 CHAMPION = "models:/mnist-batchnorm@champion"
 BEFORE_DATA = [
     "answer",
@@ -74,7 +74,9 @@ def running(command: str, project: Path, path: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module", autouse=True)
 def answer(trace: Trace, project: Path) -> str:
     """The answer to docs/seven.json, from a model that was trained, promoted and served here."""
-    with running(f"{sys.executable} -m serve --port {{port}}", project, "/v2") as client:
+    with running(
+        f"{shlex.quote(sys.executable)} -m serve --port {{port}}", project, "/v2"
+    ) as client:
         request = (project / "docs/seven.json").read_bytes()
         response = client.post("/v2/models/batchnorm_mlp/infer", content=request)
         whole = trace(str(client.base_url))
@@ -99,7 +101,7 @@ def printed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         def printed(what: str, status: int = 0, store: str = "") -> str:
             assert tracer.stdin
             assert tracer.stdout
-            tracer.stdin.write(json.dumps([store, str(output), *what.split()]) + "\n")
+            tracer.stdin.write(json.dumps([store, str(output), *shlex.split(what)]) + "\n")
             tracer.stdin.flush()
             assert int(tracer.stdout.readline()) == status
             return output.read_text()
@@ -212,8 +214,8 @@ def test_a_changed_digit_of_the_answer_breaks_the_answer(
     ("file", "what", "link"),
     [
         (MODEL, MODEL, "model"),
-        ("artifacts/certificate.json", "champion", "certificate"),
-        ("artifacts/batchnorm_mlp/weights.safetensors", "champion", "weights"),
+        ("artifacts/certify/certificate.json", "champion", "certificate"),
+        ("artifacts/train/batchnorm_mlp.safetensors", "champion", "weights"),
         *((f"data/{RAW}/{name}", "champion", name) for name in DIGESTS),
     ],
 )
@@ -292,6 +294,7 @@ def test_a_version_without_cards_lacks_them_until_the_next_repro(
         ("latest_metrics", "test_accuracy", "0.99", "metrics"),
         ("tags", "git.commit", "0" * 40, "commit"),
         ("tags", "git.dirty", "true", "commit"),
+        ("tags", "provenance", "{}", "commit"),
         ("tags", "data.md5", "126198369362df7c54984cf13f63be97.dir", "data"),
         ("model_version_tags", "git.commit", "0" * 40, "commit"),
     ],
@@ -303,15 +306,25 @@ def test_a_changed_value_in_mlflow_breaks_its_link(
         assert gaps(trace, "champion") == [link]
 
 
-def test_a_commit_with_other_parameters_breaks_the_commit(
-    run: Run, trace: Trace, project: Path
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda project: set_param(project, "train.seed", 1),
+        lambda project: (project / "models/new.py").touch(),
+    ],
+    ids=["parameters", "code"],
+)
+def test_a_commit_with_other_parameters_or_other_code_breaks_the_commit(
+    run: Run, trace: Trace, project: Path, edit: Callable[[Path], None]
 ) -> None:
-    set_param(project, "train.seed", 1)
-    run("git commit -q -a -m 'another seed'")
+    edit(project)
+    run("git add . && git commit -q -m another")
     other = run("git rev-parse HEAD").stdout.strip()
     run("git reset -q --hard HEAD^")
     with changed_in_store(project, "tags", "git.commit", other):
-        assert gaps(trace, "champion") == ["commit"]
+        version = "UPDATE model_version_tags SET value = ? WHERE key = 'git.commit'"
+        with changed_store(project, version, other):
+            assert gaps(trace, "champion") == ["model card", "commit"]
 
 
 def test_a_run_that_was_deleted_ends_the_chain(trace: Trace, project: Path) -> None:
@@ -354,7 +367,7 @@ def test_an_empty_store_gets_the_runs_from_the_files(run: Run, trace: Trace, pro
     again = MlflowClient(store).search_runs(["1"])
     assert len(again) == len(NETWORKS)
     for one in again:
-        assert one.data.tags["restored.from.files"] == "true"
+        assert one.data.tags["execution.id"] == tags[one.info.run_name]["execution.id"]
         assert one.data.tags["git.commit"] == tags[one.info.run_name]["git.commit"]
 
 

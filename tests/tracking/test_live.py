@@ -5,22 +5,22 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 
 from pipeline.core import files
-from pipeline.core.execution import Execution, Update
 from pipeline.core.history import Epoch
 from pipeline.core.provenance import Provenance
 from pipeline.tracking.live import follow
+from pipeline.tracking.record import Record, epoch_points
 from tests.support import empty_store
 
 ROWS = [Epoch(1, 1.0, 0.5, 0.9), Epoch(2, 0.5, 0.25, 0.95), Epoch(3, 0.4, 0.2, 0.96)]
 PARAMS = {"epochs": 3, "batch_size": 64, "lr": 0.01, "seed": 0, "device": "cpu"}
-PROVENANCE = Provenance(commit="0" * 40, dirty=False, data_md5="0123.dir", params=PARAMS)
+PROVENANCE = Provenance(stage="train", data_md5="0123.dir", params=PARAMS, code={})
 
 
 @pytest.fixture
@@ -32,14 +32,17 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 
 
 @pytest.fixture
-def updates(client: MlflowClient) -> Iterator[Queue[Update | None]]:
+def records(client: MlflowClient) -> Iterator[Queue[Record | None]]:
     """What is put here is sent to MLflow."""
-    updates: Queue[Update | None] = Queue()
-    following = threading.Thread(target=follow, args=(updates, PROVENANCE))
+    records: Queue[Record | None] = Queue()
+    following = threading.Thread(target=follow, args=(records, ignore))
     following.start()
-    yield updates
-    updates.put(None)
+    yield records
+    records.put(None)
     following.join()
+
+
+def ignore(_key: str, _run: Run) -> None: ...
 
 
 def seen(client: MlflowClient, epochs: int, status: str = "RUNNING") -> bool:
@@ -55,14 +58,14 @@ def seen(client: MlflowClient, epochs: int, status: str = "RUNNING") -> bool:
 
 
 def test_a_run_begins_with_its_training_and_each_epoch_is_there_when_it_ends(
-    client: MlflowClient, updates: Queue[Update | None]
+    client: MlflowClient, records: Queue[Record | None]
 ) -> None:
-    update = Update("simple_mlp", Execution.start())
-    updates.put(update)
+    record = Record.start("simple_mlp", PROVENANCE)
+    records.put(record)
     assert seen(client, 0)
     for row in ROWS:
-        update = update.add(row)
-        updates.put(update)
+        record = record.add(epoch_points(row, 1000 * row.epoch))
+        records.put(record)
         assert seen(client, row.epoch)
     (run,) = client.search_runs(["1"])
     assert run.info.run_name == "simple_mlp"
@@ -72,11 +75,11 @@ def test_a_run_begins_with_its_training_and_each_epoch_is_there_when_it_ends(
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_a_training_that_fails_or_is_killed_ends_its_run(
-    client: MlflowClient, updates: Queue[Update | None], status: str
+    client: MlflowClient, records: Queue[Record | None], status: Literal["FAILED", "KILLED"]
 ) -> None:
-    update = Update("simple_mlp", Execution.start()).add(ROWS[0])
-    updates.put(update)
-    updates.put(update._replace(status=status))
+    record = Record.start("simple_mlp", PROVENANCE).add(epoch_points(ROWS[0], 0))
+    records.put(record)
+    records.put(record.end(status))
     assert seen(client, 1, status)
 
 
@@ -91,13 +94,13 @@ def test_epochs_that_wait_are_sent_at_once(
         return log_batch(self, run_id, metrics, **more)
 
     monkeypatch.setattr(MlflowClient, "log_batch", count)
-    updates: Queue[Update | None] = Queue()
-    update = Update("simple_mlp", Execution.start())
+    records: Queue[Record | None] = Queue()
+    record = Record.start("simple_mlp", PROVENANCE)
     for row in ROWS:
-        update = update.add(row)
-        updates.put(update)
-    updates.put(None)
-    follow(updates, PROVENANCE)
+        record = record.add(epoch_points(row, 1000 * row.epoch))
+        records.put(record)
+    records.put(None)
+    follow(records, ignore)
     metrics = len(ROWS) * len(Epoch._fields[1:])
     assert sent == [0, metrics]  # the parameters, and all three epochs
     assert seen(client, 3)

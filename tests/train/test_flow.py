@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
-import numpy as np
 import pytest
 from mlflow import MlflowClient
 from prefect import State
@@ -16,16 +15,16 @@ from prefect.logging.handlers import APILogWorker
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.execution import Execution
-from pipeline.core.history import Epoch, write_history, write_predictions
+from pipeline.core.history import Epoch, read_history
 from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
+from pipeline.tracking.record import read_record
 from pipeline.train import flow
-from tests.support import empty_store, free_port
+from tests.support import empty_store, free_port, write_below
 
 PARAMS = load_params().train
-PROVENANCE = Provenance.take(PARAMS, pinned_md5())
+PROVENANCE = Provenance.take("train", PARAMS, pinned_md5())
 HISTORY = [Epoch(1, 0.5, 0.4, 0.9), Epoch(2, 0.3, 0.2, 0.95)]
 TRAINER = """
 import json, os, signal, sys
@@ -37,6 +36,7 @@ if status > 0:
     sys.exit("error: lower train.lr")
 if status < 0:
     os.kill(os.getpid(), -status)
+print(json.dumps({"answers": [[0, 0], [1, 2]]}))
 """
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -44,11 +44,8 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 @pytest.fixture(autouse=True)
 def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder for what the flow writes, and an empty store."""
-    monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
-    for name in ("ACCURACY", "LOSSES_FIGURE", "PROVENANCE"):
-        monkeypatch.setattr(files, name, tmp_path / getattr(files, name).name)
+    write_below(tmp_path, monkeypatch)
     monkeypatch.setattr(files, "PROJECT", tmp_path)
-    monkeypatch.setattr(files, "LOCKS", tmp_path)
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     (tmp_path / "store.db").write_bytes(empty_store())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
@@ -67,8 +64,6 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
         key, status = command[-2], statuses[command[-2]].pop(0)
         if status == 0:
             files.write_atomically(files.weights_path(key), key.encode())
-            write_history(files.history_path(key), HISTORY)
-            write_predictions(key, np.array([0, 1]), np.array([0, 2]))
         rows = json.dumps([row._asdict() for row in HISTORY])
         return popen([sys.executable, "-c", TRAINER, rows, str(status)], **options)  # type: ignore[call-overload]
 
@@ -77,7 +72,7 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
 
 
 def run_flow() -> State:
-    return flow.train_networks(PARAMS, PROVENANCE, return_state=True)
+    return flow.train_networks(PROVENANCE, return_state=True)
 
 
 def runs(artifacts: Path) -> list[tuple[str, str, int]]:
@@ -99,15 +94,42 @@ def test_every_network_is_trained_and_recorded(
     assert run_flow().is_completed()
     assert statuses == {key: [] for key in NETWORKS}
     assert runs(artifacts) == sorted((key, "FINISHED", 2) for key in NETWORKS)
-    assert json.loads((artifacts / "test_accuracy.json").read_text()) == dict.fromkeys(
-        NETWORKS, 0.95
-    )
-    assert Provenance.read(artifacts / "provenance.json", "train") == PROVENANCE
+    assert files.read_json(files.ACCURACY, "train") == dict.fromkeys(NETWORKS, 0.95)
+    assert read_history() == dict.fromkeys(NETWORKS, HISTORY)
+    header, *rows = files.PREDICTIONS.read_text().splitlines()
+    assert header == "network,label,prediction"
+    assert rows == [f"{key},{answer}" for key in NETWORKS for answer in ("0,0", "1,2")]
+    assert Provenance.read("train") == PROVENANCE
     for key in NETWORKS:
-        assert Execution.read(files.execution_path(key), files.weights_path(key))
-        answers = files.answers_path(key)
-        assert (answers / "classes.csv").read_text() == "label,images,accuracy\n0,1,1.0\n1,1,0.0\n"
-        assert (answers / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+        assert read_record("train", key).id
+        assert files.confusion_path(key).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_dvc_hashes_is_the_same_from_the_same_training(
+    statuses: dict[str, list[int]], artifacts: Path
+) -> None:
+    def digests() -> dict[str, str]:
+        written = (artifacts / "artifacts/train").iterdir()
+        return {path.name: files.sha256(path) for path in written}
+
+    run_flow()
+    first = digests()
+    statuses.update({key: [0] for key in NETWORKS})
+    run_flow()
+    assert digests() == first
+
+
+def test_each_run_in_mlflow_has_its_link_in_prefect(statuses: dict[str, list[int]]) -> None:
+    state = run_flow()
+    with get_client(sync_client=True) as client:
+        found = [
+            artifact
+            for artifact in client.read_artifacts()
+            if artifact.flow_run_id == state.state_details.flow_run_id
+            and "in MLflow" in str(artifact.data)
+        ]
+    assert sorted(str(link.key) for link in found) == ["batchnorm-mlp", "simple-mlp"]
+    assert all("5000/#/experiments/1/runs/" in str(link.data) for link in found)
 
 
 def logs_of(flow_run: UUID) -> dict[str, list[str]]:
@@ -130,10 +152,10 @@ def test_the_epochs_are_in_the_log_of_the_networks_task(statuses: dict[str, list
     APILogWorker.drain_all()
     assert state.state_details.flow_run_id
     logs = logs_of(state.state_details.flow_run_id)
-    assert set(logs) > {"log to MLflow", "record in MLflow: trainings"}
+    assert set(logs) > {"log to MLflow", "record in MLflow", "compare networks"}
     for key in NETWORKS:
-        assert any(f"lr={PARAMS.lr}" in line for line in logs[f"train {key}"])
-        assert any(line.startswith("epoch 2/") for line in logs[f"train {key}"])
+        assert any(f"'lr': {PARAMS.lr}" in line for line in logs[f"train {key}"])
+        assert any(line.startswith("epoch 2: ") for line in logs[f"train {key}"])
 
 
 def test_a_trainer_that_a_signal_ended_is_started_again_as_another_run(
@@ -167,7 +189,7 @@ def test_a_trainer_that_failed_fails_the_flow_at_once(
     assert state.message == "lower train.lr"
     assert statuses["batchnorm_mlp"] == [0]
     assert runs(artifacts) == sorted((key, "FAILED", 2) for key in NETWORKS)
-    assert not (artifacts / "provenance.json").exists()
+    assert not files.provenance_path("train").exists()
 
 
 def test_a_flow_whose_inputs_changed_records_no_finished_run(
@@ -180,7 +202,7 @@ def test_a_flow_whose_inputs_changed_records_no_finished_run(
     state = run_flow()
     assert state.message == "models/mlp.py changed"
     assert {status for _, status, _ in runs(artifacts)} == {"FAILED"}
-    assert not (artifacts / "provenance.json").exists()
+    assert not files.provenance_path("train").exists()
 
 
 def test_without_mlflow_the_flow_completes_with_one_warning(

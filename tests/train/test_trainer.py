@@ -3,14 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.history import Epoch, read_history
+from pipeline.core.history import Epoch
 from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.train import trainer
@@ -37,13 +37,13 @@ def test_the_trainer_writes_what_train_returns(
     trainer.main()
     network = initial_network(key, train_params.seed)
     expected = list(train(network, small_dataset, train_params))
-    assert read_history(files.history_path(key)) == expected
     weights = load_file(files.weights_path(key))
     torch.testing.assert_close(weights, dict(network.state_dict()), rtol=0, atol=0)
-    assert [Epoch(**json.loads(line)) for line in capsys.readouterr().out.splitlines()] == expected
-    answers = pd.read_csv(files.answers_path(key) / "predictions.csv")
-    assert (answers.label == small_dataset.test_labels).all()
-    assert (answers.label == answers.prediction).mean() == expected[-1].test_accuracy
+    *rows, answers = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [Epoch(**row) for row in rows] == expected
+    labels, predictions = zip(*answers["answers"], strict=True)
+    assert (np.array(labels) == small_dataset.test_labels).all()
+    assert np.equal(labels, predictions).mean() == expected[-1].test_accuracy
 
 
 def test_a_training_that_fails_writes_nothing_and_names_the_network(
@@ -53,7 +53,6 @@ def test_a_training_that_fails_writes_nothing_and_names_the_network(
     monkeypatch.setattr(sys, "argv", ["trainer", "simple_mlp", broken])
     with pytest.raises(SystemExit, match=r"error: simple_mlp: the loss is .* lower train\.lr"):
         trainer.main()
-    assert not files.history_path("simple_mlp").exists()
     assert not files.weights_path("simple_mlp").exists()
 
 

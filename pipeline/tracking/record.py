@@ -1,0 +1,126 @@
+"""The record of one training or of the study, from its start until it is a run in MLflow.
+
+A flow starts it, adds metrics, and writes it to artifacts/records/ once the results are there. This
+module imports no MLflow, which takes seconds.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from models import NETWORKS
+from pipeline.core import files
+from pipeline.core.history import Epoch, read_history
+from pipeline.core.provenance import Provenance, git
+
+
+class Point(NamedTuple):
+    """One value of a metric; time_ms: since 1970; step: the epoch, 0 in the study."""
+
+    name: str
+    value: float
+    time_ms: int
+    step: int
+
+
+class Record(BaseModel):
+    """One execution of a training or of the study.
+
+    key: the network's, or "study". id: tells executions apart that have equal results; None if the
+    results were made elsewhere or restored by DVC. commit: HEAD at the start; dirty: whether the
+    code or the parameters differ from that commit's. started_ms: since 1970. status: as MLflow
+    calls it. result_sha256: of the weights or the verdicts, empty until they are written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    provenance: Provenance
+    id: str | None
+    commit: str
+    dirty: bool
+    started_ms: int
+    points: tuple[Point, ...] = ()
+    status: Literal["RUNNING", "FAILED", "KILLED"] = "RUNNING"
+    result_sha256: str = ""
+
+    @classmethod
+    def start(cls, key: str, provenance: Provenance) -> "Record":
+        """Return the record of an execution that starts now."""
+        commit = git("rev-parse", "HEAD")
+        return cls(
+            key=key,
+            provenance=provenance,
+            id=uuid.uuid4().hex,
+            commit=commit,
+            dirty=not provenance.is_at(commit),
+            started_ms=now_ms(),
+        )
+
+    def add(self, points: Iterable[Point]) -> "Record":
+        """Return the record with more values of metrics."""
+        return self.model_copy(update={"points": (*self.points, *points)})
+
+    def end(self, status: Literal["FAILED", "KILLED"]) -> "Record":
+        """Return the record of an execution that ends without results."""
+        return self.model_copy(update={"status": status})
+
+    def complete(self) -> "Record":
+        """Return the record with the digest of its results, which are in artifacts/."""
+        is_study = self.provenance.stage == "study"
+        path = files.VERDICTS if is_study else files.weights_path(self.key)
+        return self.model_copy(update={"result_sha256": files.sha256(path)})
+
+    def write(self) -> None:
+        """Write the completed record as JSON."""
+        content = self.complete().model_dump_json(indent=2).encode()
+        files.write_atomically(files.record_path(self.key), content)
+
+
+def read_records() -> list[Record]:
+    """Return the records of all trainings, and of the study, whose results are in artifacts/."""
+    done = {stage for stage in ("train", "study") if files.provenance_path(stage).is_file()}
+    trainings = [read_record("train", key) for key in NETWORKS if "train" in done]
+    return [*trainings, read_record("study", "study")] if "study" in done else trainings
+
+
+def read_record(stage: str, key: str) -> Record:
+    """Return the record that was written with the results in artifacts/ or, if there is none, one
+    made from their files, without an id and with the time of now.
+
+    Raises:
+        FileNotFoundError: the stage has not run.
+    """
+    made = Record.start(key, Provenance.read(stage)).model_copy(update={"id": None}).complete()
+    try:
+        written = Record.model_validate_json(files.record_path(key).read_bytes())
+        if (written.result_sha256, written.provenance) == (made.result_sha256, made.provenance):
+            return written
+    except (FileNotFoundError, ValidationError):
+        pass  # whatever it was, it adds only the times
+    if stage == "study":
+        return made.add(verdict_points(made.started_ms))
+    history = read_history()[key]
+    return made.add(point for row in history for point in epoch_points(row, made.started_ms))
+
+
+def epoch_points(row: Epoch, time_ms: int) -> list[Point]:
+    """Return the metrics of an epoch that ended at that time."""
+    return [Point(name, getattr(row, name), time_ms, row.epoch) for name in Epoch._fields[1:]]
+
+
+def verdict_points(time_ms: int) -> list[Point]:
+    """Return the intervals of the study's verdicts, which were reached at that time."""
+    return [
+        Point(f"{claim}.{bound}", verdict[bound], time_ms, 0)
+        for claim, verdict in files.read_json(files.VERDICTS, "study").items()
+        for bound in ("mean", "low", "high")
+    ]
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return round(time.time() * 1000)
