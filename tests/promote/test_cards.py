@@ -1,7 +1,6 @@
 """The model card and the data card, written from records that no training made."""
 
 import copy
-import hashlib
 import json
 import re
 import subprocess
@@ -14,8 +13,8 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo
 from ruamel.yaml import YAML
 
 from pipeline.core.files import ROOT
-from pipeline.data.dataset import DIGESTS
-from pipeline.promote.cards import data_card, model_card
+from pipeline.data.dataset import ABOUT, CLASS_NAMES, CROISSANT
+from pipeline.promote.cards import cards
 from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
 from tests.support import install
 
@@ -30,13 +29,18 @@ print(result.task_type, result.dataset_name, result.metric_type, result.metric_v
 """
 
 
-def write(records: dict[str, Any]) -> str:
-    """Return the model card of a run and a certificate with these values."""
+def write_both(records: dict[str, Any]) -> dict[str, bytes]:
+    """Return the cards of a run and a certificate with these values."""
     metrics = [Metric(name, value, 0, 2) for name, value in records["metrics"].items()]
     params = [Param(name, value) for name, value in records["params"].items()]
     info = RunInfo("3" * 32, "1", "tests", "FINISHED", 0, 0, "active")
     certificate = json.dumps(records["certificate"]).encode()
-    return model_card(certificate, Run(info, RunData(metrics, params)), records["tags"])
+    return cards(certificate, Run(info, RunData(metrics, params)), records["tags"])
+
+
+def write(records: dict[str, Any]) -> str:
+    """Return the model card alone."""
+    return write_both(records)["model_card.md"].decode()
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -113,21 +117,35 @@ def test_the_example_of_the_model_card_runs_the_model(
     assert names["logits"].shape == names["probabilities"].shape == (2, 10)
 
 
-def test_the_data_card_has_the_digest_and_the_size_of_each_file() -> None:
-    found = json.loads(data_card())["distribution"]
-    assert [file["name"] for file in found] == list(DIGESTS)
-    for file in found:
-        content = (ROOT / file["contentUrl"]).read_bytes()
-        assert file["contentSize"] == f"{len(content)} B"
-        assert file["md5"] == hashlib.md5(content, usedforsecurity=False).hexdigest()
+def test_the_text_has_the_description_of_the_data_set() -> None:
+    text = " ".join(write(RECORDS).split())
+    for value in (ABOUT["description"], ABOUT["license"], ABOUT["citeAs"], ", ".join(CLASS_NAMES)):
+        assert value in text
+
+
+def test_another_data_set_changes_the_card_without_a_trace_of_mnist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"description": "Clothes.", "citeAs": "Xiao et al., 2017"}.items():
+        monkeypatch.setitem(ABOUT, name, value)
+    monkeypatch.setattr("pipeline.promote.cards.NAME", "Fashion-MNIST")
+    monkeypatch.setattr("pipeline.promote.cards.CLASS_NAMES", ["Trouser", "Bag"])
+    card = write(RECORDS)
+    assert front_matter(card)["datasets"] == ["fashion-mnist"]
+    assert "Clothes. The classes are Trouser, Bag." in card
+    assert not re.search(r"digit|\bink\b|(?<!Fashion-)MNIST", card)
+
+
+def test_the_data_card_is_the_description_of_the_data_set() -> None:
+    described = (ROOT / "pipeline/data/croissant.json").read_bytes()
+    assert write_both(RECORDS)["croissant.json"] == described
 
 
 @pytest.mark.slow
 def test_the_cards_are_valid_for_mlcroissant_and_hugging_face(tmp_path: Path) -> None:
     tools = install(tmp_path / "environment", "mlcroissant", "huggingface_hub", "pyyaml")
     (tmp_path / "model_card.md").write_text(write(RECORDS))
-    (tmp_path / "croissant.json").write_text(data_card())
-    validate = [str(tools / "mlcroissant"), "validate", "--jsonld", "croissant.json"]
+    validate = [str(tools / "mlcroissant"), "validate", "--jsonld", str(CROISSANT)]
     done = subprocess.run(validate, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr.lower()
