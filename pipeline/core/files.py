@@ -31,7 +31,7 @@ VERDICTS = STUDY / "verdicts.json"
 
 # Kept in Git, so that `dvc metrics diff` works in any clone.
 ACCURACY = ROOT / "metrics" / "test_accuracy.json"
-CERTIFICATE_FIGURES = ROOT / "metrics" / "certificate.json"
+CERTIFICATE_METRICS = ROOT / "metrics" / "certificate.json"
 
 
 def weights_path(key: str) -> Path:

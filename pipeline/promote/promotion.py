@@ -109,7 +109,7 @@ def promote_again(
     if promotion.alias == CHAMPION and promotion.champion_before:
         registry.tag_version(client, version, "replaced", str(promotion.champion_before))
     tags = {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
-    registry.evaluate(client, version, files.read_json(files.CERTIFICATE_FIGURES, "certify"))
+    registry.evaluate(client, version, files.read_json(files.CERTIFICATE_METRICS, "certify"))
     registry.describe(client, version, files.CERTIFICATE, tags, report(promotion))
     registry.move_alias(client, promotion.alias, version)
     challenger = registry.find_alias(client, CHALLENGER)

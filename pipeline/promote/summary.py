@@ -10,7 +10,7 @@ def main() -> None:
     """Print the accuracies, the certificate, the model's alias and why, and what to do next."""
     try:
         accuracy = files.read_json(files.ACCURACY, "train")
-        certificate = files.read_json(files.CERTIFICATE_FIGURES, "certify")
+        certificate = files.read_json(files.CERTIFICATE_METRICS, "certify")
         promotion = files.read_json(files.PROMOTION, "promote")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
