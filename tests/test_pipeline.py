@@ -217,7 +217,7 @@ def test_metrics_and_plots_show_both_networks(run: Run) -> None:
         "passed",
         "images",
         "flipped",
-        "max_diff_millionths",
+        "diff_1e-6",
     }
     page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
     for key in PAIR:

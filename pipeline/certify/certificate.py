@@ -48,15 +48,15 @@ def certify(
 def metrics(certificate: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a certificate that DVC compares.
 
-    flipped: the most answers that any part flips; max_diff_millionths: the largest difference of a
-    logit from PyTorch's, in millionths, which DVC would round away, or None if it is not finite.
+    flipped: the most answers that any part flips; diff_1e-6: the largest difference of a logit from
+    PyTorch's, in millionths since DVC shows five decimals, or None if it is not finite.
     """
     difference = worst(certificate["max_abs_difference"].values())
     return {
         "passed": certificate["passed"],
         "images": certificate["images"],
         "flipped": max(certificate["flipped"].values()),
-        "max_diff_millionths": None if difference is None else round(1e6 * difference, 3),
+        "diff_1e-6": None if difference is None else round(1e6 * difference, 3),
     }
 
 
