@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -29,6 +28,7 @@ from tqdm import tqdm
 
 from pipeline.core import files
 from pipeline.core.files import ROOT
+from pipeline.core.inference import Request, binary_request, json_request
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
 from serve.deploy import triton
@@ -55,45 +55,20 @@ print(count / float(sys.argv[4]))
 """
 
 
-@dataclass(frozen=True)
-class Load:
-    """The POST request that wrk repeats."""
-
-    body: bytes
-    headers: dict[str, str]
-
-    def script(self, name: str) -> Path:
-        """Write the Lua script that makes wrk send the request, and return its path."""
-        body, path = FOLDER / f"{name}.body", FOLDER / f"{name}.lua"
-        body.write_bytes(self.body)
-        lines = [f'wrk.method = "POST"\nwrk.body = io.open("{body}", "rb"):read("*a")']
-        lines += [f'wrk.headers["{key}"] = "{value}"' for key, value in self.headers.items()]
-        path.write_text("\n".join(lines))
-        return path
-
-
-def json_load(images: np.ndarray) -> Load:
-    """Return an inference request with the images as JSON."""
-    tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8"}
-    body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
-    return Load(json.dumps(body).encode(), {"Content-Type": "application/json"})
-
-
-def binary_load(images: np.ndarray) -> Load:
-    """Return an inference request with the images and the outputs as raw bytes."""
-    tensor = {"name": "images", "shape": images.shape, "datatype": "UINT8"}
-    size = {"parameters": {"binary_data_size": images.nbytes}}
-    head = json.dumps(
-        {"inputs": [tensor | size], "parameters": {"binary_data_output": True}}
-    ).encode()
-    headers = {"Inference-Header-Content-Length": str(len(head))}
-    return Load(head + images.tobytes(), headers | {"Content-Type": "application/octet-stream"})
-
-
-def mlflow_load(images: np.ndarray) -> Load:
+def mlflow_request(images: np.ndarray) -> Request:
     """Return a request in MLflow's own format."""
     body = {"inputs": {"images": images.tolist()}}
-    return Load(json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return Request(json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+def write_script(name: str, request: Request) -> Path:
+    """Write the Lua script that makes wrk repeat the request, and return its path."""
+    body, path = FOLDER / f"{name}.body", FOLDER / f"{name}.lua"
+    body.write_bytes(request.body)
+    lines = [f'wrk.method = "POST"\nwrk.body = io.open("{body}", "rb"):read("*a")']
+    lines += [f'wrk.headers["{key}"] = "{value}"' for key, value in request.headers.items()]
+    path.write_text("\n".join(lines))
+    return path
 
 
 def environment(name: str) -> Path:
@@ -210,19 +185,19 @@ def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[st
     np.save(FOLDER / "images.npy", images)
     one = images[:1]
     contestants = {
-        "floor, JSON": ("floor", "/", json_load(one), 16),
-        "ours, JSON": ("ours", INFER, json_load(one), 16),
-        "floor, binary": ("floor", "/", binary_load(one), 16),
-        "ours, binary": ("ours", INFER, binary_load(one), 16),
-        "Triton 2.51, Python backend, JSON": ("triton", INFER, json_load(one), 16),
-        "Triton 2.51, Python backend, binary": ("triton", INFER, binary_load(one), 16),
-        "MLServer": ("mlserver", INFER, json_load(one), 16),
-        "KServe SDK": ("kserve", INFER, json_load(one), 16),
-        "mlflow models serve": ("mlflow", "/invocations", mlflow_load(one), 16),
-        "ours, 64": ("ours", INFER, binary_load(images[:64]), 4),
-        "ours, 256": ("ours", INFER, binary_load(images), 4),
-        "floor, 64": ("floor", "/", binary_load(images[:64]), 4),
-        "floor, 256": ("floor", "/", binary_load(images), 4),
+        "floor, JSON": ("floor", "/", json_request(one), 16),
+        "ours, JSON": ("ours", INFER, json_request(one), 16),
+        "floor, binary": ("floor", "/", binary_request(one), 16),
+        "ours, binary": ("ours", INFER, binary_request(one), 16),
+        "Triton 2.51, Python backend, JSON": ("triton", INFER, json_request(one), 16),
+        "Triton 2.51, Python backend, binary": ("triton", INFER, binary_request(one), 16),
+        "MLServer": ("mlserver", INFER, json_request(one), 16),
+        "KServe SDK": ("kserve", INFER, json_request(one), 16),
+        "mlflow models serve": ("mlflow", "/invocations", mlflow_request(one), 16),
+        "ours, 64": ("ours", INFER, binary_request(images[:64]), 4),
+        "ours, 256": ("ours", INFER, binary_request(images), 4),
+        "floor, 64": ("floor", "/", binary_request(images[:64]), 4),
+        "floor, 256": ("floor", "/", binary_request(images), 4),
     }
     figures: dict[str, list[dict[str, float]]] = {}
     with ExitStack() as stack:
@@ -230,7 +205,9 @@ def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[st
             name: stack.enter_context(running(command, ready, 18080 + number))
             for number, (name, (command, ready)) in enumerate(commands(model).items())
         }
-        scripts = {name: load.script(name) for name, (_, _, load, _) in contestants.items()}
+        scripts = {
+            name: write_script(name, request) for name, (_, _, request, _) in contestants.items()
+        }
         for _ in tqdm(range(rounds), "rounds", disable=None):
             for name, (server, path, _, connections) in contestants.items():
                 found = wrk(addresses[server] + path, scripts[name], connections, duration_s)

@@ -17,17 +17,11 @@ import pytest
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
+from pipeline.certify.server import free_port as free_port  # for tests to import from here
 from pipeline.core import files
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.which("initdb"))
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

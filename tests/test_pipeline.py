@@ -221,7 +221,7 @@ def test_metrics_and_plots_show_both_networks(run: Run) -> None:
         "passed",
         "images",
         "flipped",
-        "max_diff",
+        "diff_1e-6",
     }
     page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
     assert page.count('"filename": "artifacts/train/history.csv"') or "history.csv" in page

@@ -1,1 +1,1 @@
-"""Checks that the deployed network gives PyTorch's answers: the stage `certify`."""
+"""Checks that every exported network gives PyTorch's answers: the stage `certify`."""

@@ -1,9 +1,7 @@
-"""Checks that each exported network gives PyTorch's answers: `python -m pipeline.certify`.
+"""Checks that every exported network gives PyTorch's answers: `python -m pipeline.certify`.
 
 Reads the weights, the ONNX files and the test images; starts `python -m serve` on a free port;
-writes artifacts/certificate.json and its figure, and fails if an answer differs. With --triton, a
-real Triton serves the deployed network instead, over HTTP and gRPC, and the comparison is in
-artifacts/triton.json.
+writes certificate.json and certificate.png to artifacts/certify/, and fails if an answer differs.
 """
 
 import argparse
@@ -12,9 +10,13 @@ from pipeline.core.stage import run_stage
 
 
 def main() -> None:
-    """Certify the deployed network, or compare Triton's answers."""
+    """Certify every exported network, or compare Triton's answers for the deployed one."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.certify", description=__doc__)
-    parser.add_argument("--triton", action="store_true", help="compare Triton's answers instead")
+    parser.add_argument(
+        "--triton",
+        action="store_true",
+        help="compare a real Triton's answers instead",
+    )
     if parser.parse_args().triton:
         run_stage("certify", "pipeline.certify.triton:compare_triton")
     else:

@@ -1,20 +1,20 @@
-"""The ways of running the network: PyTorch, the folded network, the ONNX file, and the server.
+"""The ways of running a network: PyTorch, the folded network, the ONNX file, and the server.
 
-Each backend takes images (N, 28, 28) uint8 and returns logits (N, 10).
+Each backend takes images (N, 28, 28) uint8 and returns logits (N, classes).
 """
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from pipeline.certify.server import CLIENTS, running_server, served_logits
-from pipeline.data.dataset import SCALE, SHIFT
+from pipeline.core.inference import ENCODINGS, infer
 from pipeline.data.tensors import scale_pixels
 from pipeline.export.fold import fold
 
@@ -25,13 +25,6 @@ BATCH_SIZES = (1, 7, 64, 10_000)
 def pytorch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return PyTorch's logits in eval mode, float32."""
     return network.eval()(scale_pixels(images)).numpy()
-
-
-@torch.inference_mode()
-def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Return PyTorch's logits in eval mode, float64: the reference for rounding errors."""
-    x = torch.tensor(images).double() * SCALE + SHIFT
-    return copy.deepcopy(network).double().eval()(x).numpy()
 
 
 @torch.inference_mode()
@@ -49,22 +42,35 @@ def file_logits(
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     session = ort.InferenceSession(model, options, ["CPUExecutionProvider"])
-    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-    return np.concatenate([session.run(["logits"], {"images": batch})[0] for batch in batches])
+    return in_batches(lambda x: session.run(["logits"], {"images": x})[0], images, batch_size)
 
 
-def deployed_logits(
-    model: Path, images: np.ndarray, request_size: int
+def served_logits(
+    client: httpx.Client, model: str, encoding: str, images: np.ndarray, request_size: int
+) -> np.ndarray:
+    """Return a server's logits in an encoding of `ENCODINGS`, float32."""
+    request = ENCODINGS[encoding]
+    return in_batches(lambda x: infer(client, model, request(x))["logits"], images, request_size)
+
+
+def in_batches(
+    run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """Return the logits of images that are run in batches, with a progress bar in a terminal."""
+    starts = tqdm(range(0, len(images), batch_size), "batches", leave=False, disable=None)
+    return np.concatenate([run(images[start : start + batch_size]) for start in starts])
+
+
+def backends(
+    network: nn.Module, model: Path, server: httpx.Client, images: np.ndarray, request_size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield name and logits of each backend of the deployment.
-
-    A name begins with the part it belongs to: `file, batch 7` is one backend of the part `file`.
-    """
+    """Yield name and logits of each backend: of the network, of its file, and of the server."""
+    yield "PyTorch, float32", pytorch_logits(network, images)
+    yield "folded, float64", folded_logits(network, images)
+    for part, optimize in (("file", False), ("optimized_file", True)):
+        for size in BATCH_SIZES:
+            yield f"{part}, batch {size:,}", file_logits(model, images, optimize, size)
     name = onnx.load(model).graph.name
-    with running_server(model) as client:
-        for part, optimize in (("file", False), ("optimized_file", True)):
-            for size in BATCH_SIZES:
-                yield f"{part}, batch {size:,}", file_logits(model, images, optimize, size)
-        for encoding, infer in CLIENTS.items():
-            logits = served_logits(infer, client, name, images, request_size)
-            yield f"server, {encoding}", logits
+    for encoding in ENCODINGS:
+        logits = served_logits(server, name, encoding, images, request_size)
+        yield f"server, {encoding}", logits

@@ -9,102 +9,64 @@ import numpy as np
 from torch import nn
 
 from models import NETWORKS
-from pipeline.certify.backends import (
-    deployed_logits,
-    float64_logits,
-    folded_logits,
-    pytorch_logits,
-)
-from pipeline.certify.comparison import compare, finite, largest, table_row
+from pipeline.certify.backends import backends, pytorch_logits
+from pipeline.certify.comparison import compare, totals, worst
 from pipeline.certify.figure import draw_certificate
-from pipeline.certify.rounding_bound import gap_bounds, linear_layers, margin_report
+from pipeline.certify.rounding_bound import margin
+from pipeline.certify.server import running_server
 from pipeline.certify.stress_images import stress_images
 from pipeline.core import files
 from pipeline.core.params import CertifyParams, load_params
 from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.build import build, load_network
-from pipeline.export.fold import fold
+from pipeline.export.graph import float64_logits
 
 
 def certify(
     network: nn.Module, model: Path, images: np.ndarray, labels: np.ndarray, params: CertifyParams
 ) -> dict[str, Any]:
-    """Return the certificate of `model` as the deployment of `network`.
+    """Return the certificate of `model` as the export of `network`.
 
-    images: the test images (N, 28, 28) uint8. On stress images, whose logits have no bound, the
-    limit grows with an image's largest logit.
+    images: the test images (N, 28, 28) uint8.
     """
-    kinds = {"test": images, **stress_images(network)}
-    everything = np.concatenate(list(kinds.values()))
-    kind_of = np.repeat(list(kinds), [len(kind) for kind in kinds.values()])
-    test = kind_of == "test"
-
-    expected = pytorch_logits(network, everything)
-    reference = float64_logits(network, everything)
-    deployed = dict(deployed_logits(model, everything, params.request_size))
-    backends = {
-        "PyTorch, float32": expected,
-        "folded, float64": folded_logits(network, everything),
-        **deployed,
-    }
-    limit = params.max_abs_difference
-    allowed = limit * np.maximum(1, np.abs(reference).max(axis=1, keepdims=True))  # (N, 1)
-    allowed[test] = limit
     rows = []
-    for kind in kinds:
-        its = kind_of == kind
-        for name, logits in backends.items():
-            row = table_row(logits[its], expected[its], reference[its], allowed[its])
-            rows.append({"images": kind, "backend": name, **row})
-
-    on_test_images = {name: logits[test] for name, logits in deployed.items()}
-    comparison = compare(expected[test], on_test_images, labels, limit)
-    errors = {
-        "pytorch": largest(expected[test] - reference[test]),
-        "deployed": np.max([largest(x - reference[test]) for x in on_test_images.values()]),
-    }
-    return comparison | {
-        "passed": comparison["passed"] and all(row["passed"] for row in rows),
-        "float64_error": {name: finite(value) for name, value in errors.items()},
-        "margin": margin(network, images, reference[test]),
+    with running_server(model) as server:
+        for kind, x in {"test": images, **stress_images(network)}.items():
+            expected, reference = pytorch_logits(network, x), float64_logits(network, x)
+            answers = labels if kind == "test" else None
+            for name, logits in backends(network, model, server, x, params.request_size):
+                row = compare(logits, expected, reference, params.max_abs_difference, answers)
+                rows.append({"images": kind, "backend": name, **row})
+    pytorch, _folded, *exported = (row for row in rows if row["images"] == "test")
+    return totals(pytorch, exported) | {
+        "passed": all(row["passed"] for row in rows),
+        "margin": margin(network, images),
         "backends": rows,
     }
 
 
-def margin(network: nn.Module, images: np.ndarray, reference: np.ndarray) -> dict[str, Any] | None:
-    """Return what `margin_report` does, or None if the network has no rounding bound.
+def metrics(certificate: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a certificate that DVC compares.
 
-    reference: PyTorch's logits (N, classes) float64.
+    flipped: the most answers that any part flips; diff_1e-6: the largest difference of a logit from
+    PyTorch's, in millionths since DVC shows five decimals, or None if it is not finite.
     """
-    layers = linear_layers(fold(network))
-    if layers is None:
-        return None
-    answers = reference.argmax(axis=1)
-    return margin_report(reference, answers, gap_bounds(layers, images, answers))
-
-
-def figures(certificate: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of a certificate that DVC compares.
-
-    flipped: the most that any way of running the deployed network flips; max_diff: the largest
-    difference of a logit from PyTorch's, None if it is not finite.
-    """
-    differences = certificate["max_abs_difference"].values()
+    difference = worst(certificate["max_abs_difference"].values())
     return {
         "passed": certificate["passed"],
         "images": certificate["images"],
         "flipped": max(certificate["flipped"].values()),
-        "max_diff": None if None in differences else max(differences),
+        "diff_1e-6": None if difference is None else round(1e6 * difference, 3),
     }
 
 
 def summary(certificate: dict[str, Any]) -> str:
     """Return a certificate in a sentence."""
-    passed, images, flipped, difference = figures(certificate).values()
-    largest_difference = "not finite" if difference is None else f"{difference:.2g}"
+    passed, images, flipped, millionths = metrics(certificate).values()
+    difference = "not finite" if millionths is None else f"{millionths / 1e6:.2g}"
     return (
         f"the certificate {'passed' if passed else 'did not pass'}: {flipped} of {images:,} "
-        f"answers differ from PyTorch's, largest difference of a logit {largest_difference}"
+        f"answers differ from PyTorch's, largest difference of a logit {difference}"
     )
 
 
@@ -113,7 +75,7 @@ def certify_exported(
 ) -> dict[str, Any]:
     """Return the certificate of a network's exported file, and print it in a sentence.
 
-    built: the file that `export` makes of the weights, to be compared byte by byte.
+    built: what `export` makes of the weights, to be compared with the file byte by byte.
     """
     model = files.require(files.model_path(key), "export")
     certificate = certify(load_network(key), model, data.test_images, data.test_labels, params)
@@ -127,10 +89,10 @@ def certify_exported(
 
 def write_certificate() -> None:
     """Write the certificate of the deployed network, with those of the others in it, and its
-    figure.
+    figure and metrics.
 
     Raises:
-        ValueError: one of them does not pass.
+        ValueError: a network's certificate did not pass.
     """
     params, data = load_params(), load_dataset()
     with ProcessPoolExecutor(1, get_context("spawn")) as other_core:
@@ -141,7 +103,7 @@ def write_certificate() -> None:
     certificate = found.pop(params.export.network)
     figure = draw_certificate(certificate["backends"], limit)
     files.write_atomically(files.CERTIFICATE_FIGURE, figure)
-    files.write_json(files.CERTIFICATE_METRICS, figures(certificate))
+    files.write_json(files.CERTIFICATE_METRICS, metrics(certificate))
     files.write_json(files.CERTIFICATE, certificate | {"other_networks": found})
     print(f"see {files.CERTIFICATE.relative_to(files.ROOT)}")
     if failed:

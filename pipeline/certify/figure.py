@@ -1,4 +1,4 @@
-"""Draws artifacts/certificate.png: how far the backends' logits are apart."""
+"""Draws artifacts/certify/certificate.png: how far the backends' logits are apart."""
 
 from typing import Any
 

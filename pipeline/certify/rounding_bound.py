@@ -1,4 +1,4 @@
-"""Bounds how far rounding to float32 can move the deployed network's logits apart."""
+"""Bounds how far rounding to float32 can move an exported network's logits apart."""
 
 import math
 from typing import Any
@@ -10,7 +10,8 @@ from torch import nn
 from torch.fx import GraphModule
 
 from pipeline.data.dataset import IMAGE_SHAPE
-from pipeline.export.fold import RESHAPES, bias_of, layer
+from pipeline.export.fold import RESHAPES, bias_of, fold, layer
+from pipeline.export.graph import float64_logits
 
 UNIT_ROUNDOFF = 2.0**-24  # of float32
 RELUS = {torch.relu, F.relu, "relu", nn.ReLU}
@@ -93,14 +94,23 @@ def gap_bounds(layers: Layers, images: np.ndarray, answers: np.ndarray) -> np.nd
     return bounds
 
 
-def margin_report(logits: np.ndarray, answers: np.ndarray, bounds: np.ndarray) -> dict[str, Any]:
+def margin(network: nn.Module, images: np.ndarray) -> dict[str, Any] | None:
+    """Return `margin_report` for images (N, 28, 28) uint8, or None if the network has no bound."""
+    layers, logits = linear_layers(fold(network)), float64_logits(network, images)
+    if layers is None:
+        return None
+    return margin_report(logits, gap_bounds(layers, images, logits.argmax(axis=1)))
+
+
+def margin_report(logits: np.ndarray, bounds: np.ndarray) -> dict[str, Any]:
     """Return the smallest gap between an answer and another class, and what rounding can do to it.
 
     smallest: of all gaps. nearest_gap, nearest_bound: where the bound comes closest to the gap.
     proven_images: those whose answer no order of summation in float32 can change.
 
-    logits: (N, classes) float64; answers: (N,); bounds: (N, classes), from `gap_bounds`.
+    logits: (N, classes) float64; bounds: (N, classes), from `gap_bounds`.
     """
+    answers = logits.argmax(axis=1)
     found = gaps(logits, answers)
     found[np.arange(len(answers)), answers] = np.inf
     nearest = np.unravel_index((found - bounds).argmin(), found.shape)

@@ -1,6 +1,7 @@
 """Compares a real Triton's answers with PyTorch's: `python -m pipeline.certify --triton`.
 
-Writes artifacts/triton.json and leaves the certificate as it is.
+Triton serves the deployed network. The comparison is in a file of its own; the certificate stays
+as it is.
 """
 
 import subprocess
@@ -9,81 +10,78 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import httpx
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
-from pipeline.certify.backends import pytorch_logits
+from pipeline.certify.backends import in_batches, pytorch_logits, served_logits
 from pipeline.certify.certificate import summary
-from pipeline.certify.comparison import compare
-from pipeline.certify.server import CLIENTS, free_port, served_logits, wait_until_ready
+from pipeline.certify.comparison import compare, totals
+from pipeline.certify.server import free_port, stopping
 from pipeline.core import files
+from pipeline.core.inference import ENCODINGS
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
 from pipeline.export.build import load_network
+from pipeline.export.graph import float64_logits
 from serve.deploy import triton
 
 
 @contextmanager
-def running_triton(model: Path) -> Iterator[tuple[httpx.Client, int]]:
-    """Run Triton on the repository that `serve.deploy` makes of a model; yield an HTTP client and
-    the port for gRPC.
+def running_triton(model: Path) -> Iterator[tuple[httpx.Client, InferenceServerClient]]:
+    """Run Triton on the repository that `serve.deploy` makes of a model, and yield its clients.
 
     Raises:
-        ConnectionError: it stopped, or was not ready within 60 seconds.
-        OSError: it cannot be had.
+        ConnectionError: it was not ready within a minute, or failed a request.
+        OSError: Triton cannot be installed.
     """
     http_port, grpc_port = free_port(), free_port()
+    address = f"http://127.0.0.1:{http_port}"
+    patient = httpx.HTTPTransport(retries=8)  # to connect, the last one after a minute
     with TemporaryDirectory(prefix="triton-") as repository:
         deploy = [sys.executable, "-m", "serve.deploy", repository, "--model", str(model)]
         subprocess.run(deploy, check=True, cwd=files.ROOT, stdout=subprocess.DEVNULL)
-        server = triton.start(Path(repository), http_port, grpc_port)
-        try:
-            address = f"http://127.0.0.1:{http_port}"
-            with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
-                wait_until_ready(client, server, timeout_s=60)
-                yield client, grpc_port
-        finally:
-            server.terminate()
-            server.wait()
+        with (
+            stopping(triton.start(Path(repository), http_port, grpc_port)),
+            httpx.Client(base_url=address, timeout=60, transport=patient) as http,
+            InferenceServerClient(f"127.0.0.1:{grpc_port}") as grpc,
+        ):
+            http.get("/v2/health/ready").raise_for_status()
+            yield http, grpc
 
 
-def grpc_logits(port: int, model: str, images: np.ndarray, request_size: int) -> np.ndarray:
-    """Return a model's logits from Triton by gRPC, for `request_size` images at a time."""
-    logits = []
-    with InferenceServerClient(f"127.0.0.1:{port}") as client:
-        for start in range(0, len(images), request_size):
-            batch = images[start : start + request_size]
-            tensor = InferInput("images", batch.shape, "UINT8")
-            tensor.set_data_from_numpy(batch)
-            result = client.infer(model, [tensor], outputs=[InferRequestedOutput("logits")])
-            logits.append(result.as_numpy("logits"))
-    return np.concatenate(logits)
+def grpc_logits(client: InferenceServerClient, model: str, images: np.ndarray) -> np.ndarray:
+    """Return Triton's logits by gRPC, float32."""
+    tensor = InferInput("images", images.shape, "UINT8")
+    tensor.set_data_from_numpy(images)
+    result = client.infer(model, [tensor], outputs=[InferRequestedOutput("logits")])
+    return result.as_numpy("logits")
 
 
-def compare_triton() -> dict[str, Any]:
-    """Write and return the comparison for the test images.
+def compare_triton() -> None:
+    """Write the comparison for the test images.
 
     Raises:
         ValueError: it does not pass.
     """
     params, data = load_params(), load_dataset()
     key, model, size = params.export.network, params.export.model, params.certify.request_size
-    files.require(model, "export")
-    images = data.test_images
-    with running_triton(model) as (client, grpc_port):
+    limit, images, network = params.certify.max_abs_difference, data.test_images, load_network(key)
+    expected, reference = pytorch_logits(network, images), float64_logits(network, images)
+    with running_triton(files.require(model, "export")) as (http, grpc):
         backends = {
-            f"triton_http, {name}": served_logits(infer, client, key, images, size)
-            for name, infer in CLIENTS.items()
+            f"triton_http, {encoding}": served_logits(http, key, encoding, images, size)
+            for encoding in ENCODINGS
         }
-        backends["triton_grpc"] = grpc_logits(grpc_port, key, images, size)
-    expected = pytorch_logits(load_network(key), images)
-    found = compare(expected, backends, data.test_labels, params.certify.max_abs_difference)
+        backends["triton_grpc"] = in_batches(lambda x: grpc_logits(grpc, key, x), images, size)
+    pytorch, *rows = (
+        {"backend": name, **compare(logits, expected, reference, limit, data.test_labels)}
+        for name, logits in {"PyTorch": expected, **backends}.items()
+    )
+    found = totals(pytorch, rows)
     found["model.sha256"] = files.sha256(model)
     files.write_json(files.TRITON, found)
     print(f"Triton: {summary(found)}; see {files.TRITON}")
     if not found["passed"]:
         raise ValueError(f"Triton does not answer as PyTorch does: see {files.TRITON}")
-    return found

@@ -1,1 +1,1 @@
-"""Exports the deployed network to ONNX: the stage `export`."""
+"""Exports every network to ONNX: the stage `export`."""

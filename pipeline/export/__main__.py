@@ -1,6 +1,6 @@
 """Exports every network to ONNX: `python -m pipeline.export`.
 
-Reads the weights, metrics and provenance of `train`; writes artifacts/<key>/model.onnx.
+Reads the weights, metrics and provenance of `train`; writes artifacts/export/<key>.onnx.
 """
 
 from pipeline.core.stage import main

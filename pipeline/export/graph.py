@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import onnx
 import torch
 from onnx import helper
@@ -18,7 +19,7 @@ from pipeline.export.fold import first_layer, fold, layer
 IR_VERSION, OPSET = 8, 18
 
 
-class Deployed(nn.Module):
+class Exported(nn.Module):
     """A folded network behind the interface that is served."""
 
     def __init__(self, folded: nn.Module) -> None:
@@ -41,7 +42,7 @@ def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.
     """
     images = torch.zeros((2, *IMAGE_SHAPE), dtype=torch.uint8)  # 1 would fix the size of a batch
     program = torch.onnx.export(
-        Deployed(fold(network)).eval(),
+        Exported(fold(network)).eval(),
         (images,),
         dynamo=True,
         verbose=False,
@@ -76,14 +77,22 @@ def labels() -> dict[str, str]:
     return {"labels": json.dumps({"logits": names, "probabilities": names})}
 
 
+@torch.inference_mode()
+def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Return PyTorch's logits (N, classes) in eval mode, float64: the reference for rounding.
+
+    images: (N, 28, 28) uint8.
+    """
+    x = torch.tensor(images).double() * SCALE + SHIFT
+    return copy.deepcopy(network).double().eval()(x).numpy()
+
+
 def self_test(network: nn.Module) -> dict[str, str]:
     """Return the metadata with which a server tests itself: grey levels of evenly grey images, and
     their logits from PyTorch in float64."""
-    greys = [0, 128, 255]
-    pixels = torch.tensor(greys).double()[:, None, None].expand(-1, *IMAGE_SHAPE)
-    with torch.inference_mode():
-        logits = copy.deepcopy(network).double()(pixels * SCALE + SHIFT)
-    return {"self_test": json.dumps({"images": greys, "logits": logits.tolist()})}
+    greys = np.array([0, 128, 255], np.uint8)
+    logits = float64_logits(network, np.ones((3, *IMAGE_SHAPE), np.uint8) * greys[:, None, None])
+    return {"self_test": json.dumps({"images": greys.tolist(), "logits": logits.tolist()})}
 
 
 def drift_metadata(network: nn.Module, model: onnx.ModelProto) -> dict[str, str]:

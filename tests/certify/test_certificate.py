@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models import NETWORKS, BatchNormMLP
-from pipeline.certify.backends import deployed_logits, file_logits, pytorch_logits
-from pipeline.certify.certificate import certify, write_certificate
-from pipeline.certify.comparison import compare
+from pipeline.certify.backends import backends, file_logits, pytorch_logits
+from pipeline.certify.certificate import certify, metrics, write_certificate
+from pipeline.certify.comparison import Row, compare, totals
 from pipeline.certify.figure import draw_certificate
 from pipeline.core import files
 from pipeline.core.params import CertifyParams
@@ -44,13 +44,13 @@ def certificate(
     return certify(trained_network, model, images, labels, PARAMS)
 
 
-def test_the_deployed_network_passes_in_every_backend(certificate: dict[str, Any]) -> None:
+def test_an_exported_network_passes_in_every_backend(certificate: dict[str, Any]) -> None:
     assert certificate["passed"]
     assert certificate["images"] == 320
     assert set(certificate["flipped"]) == {"file", "optimized_file", "server"}
     assert set(certificate["accuracy"].values()) == {certificate["accuracy"]["pytorch"]}
     assert 0 < certificate["max_abs_difference"]["server"] < 1e-4
-    assert certificate["float64_error"]["deployed"] < 1e-4
+    assert certificate["float64_error"]["exported"] < 1e-4
     assert certificate["margin"]["proven_images"] > 300
 
 
@@ -118,8 +118,8 @@ def test_an_export_without_pixel_scaling_fails_and_is_not_even_served(
         patch.setattr("pipeline.export.fold.fold_scaling", lambda network: None)
         model.write_bytes(export(network).SerializeToString())
     images, labels = small_dataset.test_images, small_dataset.test_labels
-    backends = {"file": file_logits(model, images, optimize=False)}
-    assert not compare(pytorch_logits(network, images), backends, labels, limit=1e-4)["passed"]
+    logits, expected = file_logits(model, images, optimize=False), pytorch_logits(network, images)
+    assert not compare(logits, expected, expected, 1e-4, labels)["passed"]
     with pytest.raises(ConnectionError, match="the server stopped"):
         certify(network, model, images, labels, PARAMS)
 
@@ -127,18 +127,20 @@ def test_an_export_without_pixel_scaling_fails_and_is_not_even_served(
 def test_a_backend_that_is_wrong_on_stress_images_alone_fails(
     network: BatchNormMLP, model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong_on_the_last(*arguments: Any) -> Iterator[tuple[str, np.ndarray]]:
-        for name, logits in deployed_logits(*arguments):
-            last = np.arange(len(logits)) == len(logits) - 1
-            yield name, logits + last[:, None] * np.float32(name == "server, binary")
-
-    monkeypatch.setattr("pipeline.certify.certificate.deployed_logits", wrong_on_the_last)
     images, labels = small_dataset.test_images, small_dataset.test_labels
+
+    def wrong_on_blank_images(*arguments: Any) -> Iterator[tuple[str, np.ndarray]]:
+        for name, logits in backends(*arguments):
+            yield name, logits + np.float32(name == "server, binary" and len(logits) == 2)
+
+    monkeypatch.setattr("pipeline.certify.certificate.backends", wrong_on_blank_images)
     certificate = certify(network, model, images, labels, PARAMS)
     assert not certificate["passed"]
     assert certificate["max_abs_difference"]["server"] < 1e-4
     failed = [row for row in certificate["backends"] if not row["passed"]]
-    assert [(row["images"], row["backend"]) for row in failed] == [("extremes", "server, binary")]
+    assert [(row["images"], row["backend"]) for row in failed] == [
+        ("all 0, all 255", "server, binary")
+    ]
 
 
 @pytest.mark.parametrize("key", NETWORKS)
@@ -148,7 +150,7 @@ def test_a_certificate_that_does_not_pass_is_written_and_an_error(
     def fail_one(its: str, *_: object) -> dict[str, Any]:
         return certificate | {"passed": its != key}
 
-    for name in ("CERTIFICATE", "CERTIFICATE_FIGURE", "CERTIFICATE_FIGURES"):
+    for name in ("CERTIFICATE", "CERTIFICATE_FIGURE", "CERTIFICATE_METRICS"):
         monkeypatch.setattr(files, name, tmp_path / name)
     monkeypatch.setattr(files, "ROOT", tmp_path)
     module = "pipeline.certify.certificate"
@@ -163,29 +165,49 @@ def test_a_certificate_that_does_not_pass_is_written_and_an_error(
     assert written["other_networks"]["simple_mlp"]["passed"] == (key != "simple_mlp")
 
 
-def test_one_flipped_answer_fails_however_small_the_difference() -> None:
+def compared(logits: np.ndarray, limit: float, labels: np.ndarray | None = LABELS) -> Row:
+    return compare(logits, EXPECTED, EXPECTED.astype(np.float64), limit, labels)
+
+
+def test_a_flipped_answer_fails_on_test_images_alone_however_small_the_difference() -> None:
     near = np.array([[1.0, 1.00001], [1.0, 2.0]], np.float32)
-    certificate = compare(near[:, ::-1].copy(), {"file": near}, LABELS, limit=10.0)
-    assert certificate["flipped"] == {"file": 2}
-    assert not certificate["passed"]
+    row = compare(near, near[:, ::-1].copy(), near, 10.0, LABELS)
+    assert (row["flipped"], row["accuracy"], row["passed"]) == (2, 0.5, False)
+    assert compare(near, near[:, ::-1].copy(), near, 10.0)["passed"]
 
 
 def test_a_difference_over_the_limit_fails_without_a_flip() -> None:
-    certificate = compare(EXPECTED, {"file": EXPECTED + np.float32(0.01)}, LABELS, limit=1e-4)
-    assert certificate["flipped"] == {"file": 0}
-    assert not certificate["passed"]
+    row = compared(EXPECTED + np.float32(0.01), limit=1e-4)
+    assert (row["flipped"], row["passed"]) == (0, False)
 
 
-def test_an_answer_that_is_not_a_number_fails() -> None:
-    certificate = compare(EXPECTED, {"file": EXPECTED * np.float32("nan")}, LABELS, limit=1e-4)
-    assert not certificate["passed"]
+@pytest.mark.parametrize("labels", [LABELS, None], ids=["test", "stress"])
+def test_an_answer_that_is_not_a_number_fails(labels: np.ndarray | None) -> None:
+    row = compared(EXPECTED * np.float32("nan"), limit=10.0, labels=labels)
+    assert (row["max_abs_difference"], row["passed"]) == (None, False)
+
+
+def test_the_limit_on_stress_images_grows_with_the_largest_logit() -> None:
+    off = EXPECTED + np.float32(0.015)
+    assert compared(off, limit=0.01, labels=None)["passed"]  # largest logit 2
+    assert not compared(off, limit=0.01)["passed"]
+    assert not compared(off + np.float32(0.01), limit=0.01, labels=None)["passed"]
 
 
 def test_a_part_counts_as_the_worst_of_its_backends() -> None:
-    backends = {"file, batch 1": EXPECTED, "file, batch 7": EXPECTED[:, ::-1].copy()}
-    for ordered in (backends, dict(reversed(backends.items()))):
-        certificate = compare(EXPECTED, ordered, LABELS, limit=10.0)
-        assert certificate["flipped"] == {"file": 2}
-        assert certificate["accuracy"]["file"] == 0
-        assert certificate["max_abs_difference"]["file"] == 1
-        assert not certificate["passed"]
+    correct, flipped = compared(EXPECTED, 10.0), compared(EXPECTED[:, ::-1].copy(), 10.0)
+    rows = [correct | {"backend": "file, batch 1"}, flipped | {"backend": "file, batch 7"}]
+    for ordered in (rows, rows[::-1]):
+        found = totals(correct, [*ordered, correct | {"backend": "server, JSON"}])
+        assert found["flipped"] == {"file": 2, "server": 0}
+        assert found["accuracy"] == {"pytorch": 1, "file": 0, "server": 1}
+        assert found["max_abs_difference"] == {"file": 1, "server": 0}
+        assert not found["passed"]
+
+
+def test_the_metrics_have_the_largest_difference_in_millionths() -> None:
+    certificate = {"passed": True, "images": 2, "flipped": {"file": 0, "server": 1}}
+    found = metrics(certificate | {"max_abs_difference": {"file": 9.9312e-6, "server": 0.0}})
+    assert found == {"passed": True, "images": 2, "flipped": 1, "diff_1e-6": 9.931}
+    infinite = metrics(certificate | {"max_abs_difference": {"file": None, "server": 1.0}})
+    assert infinite["diff_1e-6"] is None

@@ -8,7 +8,7 @@ from torch import nn
 
 from models import BatchNormMLP
 from models.deep import DeepMLP
-from pipeline.certify.backends import file_logits, float64_logits
+from pipeline.certify.backends import file_logits
 from pipeline.certify.rounding_bound import (
     UNIT_ROUNDOFF,
     Layers,
@@ -21,7 +21,7 @@ from pipeline.certify.stress_images import extreme_images
 from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.export.fold import fold
-from pipeline.export.graph import to_onnx
+from pipeline.export.graph import float64_logits, to_onnx
 from pipeline.train.loop import train
 from tests.export.networks import build
 
@@ -129,7 +129,7 @@ def test_the_bounds_prove_most_answers(chain: nn.Module, small_dataset: Dataset)
     logits = float64_logits(chain, small_dataset.test_images)
     answers = logits.argmax(axis=1)
     bounds = gap_bounds(layers_of(chain), small_dataset.test_images, answers)
-    assert margin_report(logits, answers, bounds)["proven_images"] > 200
+    assert margin_report(logits, bounds)["proven_images"] > 200
 
 
 def test_no_float32_sum_moves_a_gap_beyond_its_bound(
@@ -175,7 +175,7 @@ def test_a_bound_holds_for_weights_that_are_off_by_a_rounding(
 
 def test_no_flip_is_possible_where_every_gap_exceeds_its_bound() -> None:
     bounds = np.full(LOGITS.shape, 0.4)
-    assert margin_report(LOGITS, ANSWERS, bounds) == {
+    assert margin_report(LOGITS, bounds) == {
         "smallest": 0.5,
         "nearest_gap": 0.5,
         "nearest_bound": 0.4,
@@ -183,7 +183,7 @@ def test_no_flip_is_possible_where_every_gap_exceeds_its_bound() -> None:
         "no_flip_possible": True,
     }
     bounds[1, 2] = 0.5  # enough to close the second image's gap
-    report = margin_report(LOGITS, ANSWERS, bounds)
+    report = margin_report(LOGITS, bounds)
     assert (report["proven_images"], report["no_flip_possible"]) == (1, False)
 
 

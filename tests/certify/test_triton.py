@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core import files
 from serve.deploy import triton
 from tests.support import Run
 
@@ -21,7 +22,7 @@ def test_triton_answers_all_test_images_as_pytorch_over_http_and_grpc(
     run("dvc repro certify")
     output = run("python -m pipeline.certify --triton").stdout
     assert "Triton: the certificate passed: 0 of 10,000 answers differ from PyTorch's" in output
-    found = json.loads((project / "artifacts/triton.json").read_text())
+    found = json.loads((project / files.TRITON.relative_to(files.ROOT)).read_text())
     assert found["passed"]
     assert found["images"] == 10_000
     assert found["flipped"] == {"triton_http": 0, "triton_grpc": 0}

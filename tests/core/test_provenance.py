@@ -81,7 +81,7 @@ def test_a_missing_file_is_an_error_that_names_the_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_below(tmp_path, monkeypatch)
-    with pytest.raises(FileNotFoundError, match="run `dvc repro study/dvc.yaml`"):
+    with pytest.raises(FileNotFoundError, match=r"run `dvc repro study/dvc\.yaml`"):
         Provenance.read("study")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.files import ROOT
+from pipeline.core.inference import json_request
 from pipeline.data.load import Dataset
 from serve.access import Access
 from serve.app import App
@@ -17,8 +18,8 @@ MODEL = "/v2/models/batchnorm_mlp"
 
 
 def infer(client: httpx.Client, images: np.ndarray, path: str = f"{MODEL}/infer") -> httpx.Response:
-    tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
-    return client.post(path, json={"inputs": [tensor | {"data": images.tolist()}]})
+    body, headers = json_request(images)
+    return client.post(path, content=body, headers=headers)
 
 
 def test_a_response_has_the_engines_outputs(

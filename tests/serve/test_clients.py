@@ -10,6 +10,7 @@ import tritonclient.http.aio
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from tritonclient.http import InferRequestedOutput
 
+from pipeline.core.inference import infer, json_request
 from pipeline.data.load import Dataset
 
 NAME = "batchnorm_mlp"
@@ -25,10 +26,7 @@ def address(server: httpx.Client) -> str:
 
 def expected(server: httpx.Client, images: np.ndarray) -> np.ndarray:
     """The server's logits as JSON."""
-    tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
-    body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
-    response = server.post(f"/v2/models/{NAME}/infer", json=body).json()
-    return np.array(response["outputs"][0]["data"], np.float32).reshape(-1, 10)
+    return infer(server, NAME, json_request(images))["logits"]
 
 
 @pytest.mark.parametrize("raw_in", [True, False])
