@@ -14,31 +14,34 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 MAIN := .venv/main.lock
 ALL := .venv/all.lock
 
+# The sizes of the large downloads, but not a line for each of 300 packages.
+BRIEFLY := 2> >(grep -v '^ [+~-] \|^ Downloaded\|^ *Built' >&2)
+
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: repro stages promote data test drill check serve ui bench dev lock clean help
+.PHONY: repro stages promote study data test drill check serve ui bench dev lock clean help
 
-repro: $(MAIN) ## Run every stage whose inputs have changed; STUDY=0 leaves the study out.
+repro: $(MAIN) ## Run every stage whose inputs have changed; STUDY=0: no study.
 	@python -m pipeline.core.prefect_server $(MAKE) --no-print-directory stages
 
 stages: data
-	dvc --wait-for-lock repro promote
+	dvc --wait-for-lock repro
 	@python -m pipeline.promote.summary
 ifneq ($(STUDY),0)
-	dvc --wait-for-lock repro study
+	dvc --wait-for-lock repro study/dvc.yaml
 endif
 
-promote: data ## Promote the model in artifacts/, once the stages before it are up to date.
-	dvc --wait-for-lock repro promote
+study: data ## Run the study alone.
+	dvc --wait-for-lock repro study/dvc.yaml
 
 data: $(MAIN) ## Bring the data set into data/ and into DVC's cache.
 	python -m pipeline.data
 	dvc --wait-for-lock commit --quiet data.dvc
 
-test: $(ALL) data ## Run the tests; DRILLS=1 runs the drills in the same session.
+test: $(ALL) data ## Run the tests; DRILLS=1 adds the drills.
 	$(PYTEST) -m "$(if $(DRILLS),,not slow)"
 
-drill: $(ALL) data ## Run the drills, such as kills, outages and floods; WHAT=reload runs those on reloading.
+drill: $(ALL) data ## Run the drills (kills, outages, floods); WHAT=reload: some.
 	$(PYTEST) -m slow -k "$(WHAT)"
 
 check: $(ALL) ## Lint and type-check.
@@ -49,24 +52,24 @@ check: $(ALL) ## Lint and type-check.
 serve: $(MAIN) ## Serve the exported networks at http://127.0.0.1:8080.
 	python -m serve
 
-ui: $(MAIN) ## Show every run in MLflow.
-	@echo "http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning"
+ui: $(MAIN) ## Show every run in MLflow at http://127.0.0.1:5000.
+	@python -m pipeline.tracking
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
-bench: $(ALL) data ## Time training and serving against peers; compare the losses with the tutorial's.
+bench: $(ALL) data ## Time training and serving against peers.
 	python -m bench.training
 	python -m bench.step
 	python -m bench.seeds
 	python -m bench.serving
 	python -m bench.drift
 
-dev: $(ALL) ## Install the development group too, which also has what PostgreSQL and S3 need.
+dev: $(ALL) ## Install what tests, PostgreSQL and S3 need too.
 
 lock: $(ALL) ## Upgrade all versions within the bounds of pyproject.toml.
 	uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url \
 	    --group dev --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
-clean: ## Remove the environments and caches, but no data, artifacts or runs.
+clean: ## Remove environments and caches, but no data, artifacts or runs.
 	rm -rf .venv .triton .bench .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -78,10 +81,11 @@ $(MAIN): requirements.lock
 	    set -e; rm -rf .venv; $(PYTHON) -m venv .venv; \
 	    sed -n '/^uv==/,/# via/p' $< > .venv/uv.lock; \
 	    python -m pip install --quiet --require-hashes -r .venv/uv.lock; \
-	    uv pip install --python .venv --constraint $< -r pyproject.toml; \
+	    uv pip install --python .venv --constraint $< -r pyproject.toml $(BRIEFLY); \
+	    python -c 'import vl_convert; print(vl_convert.javascript_bundle())' > .venv/vega.js; \
 	    cp $< $@; }
 
 $(ALL): $(MAIN)
 	@cmp -s requirements.lock $@ && touch $@ || { \
-	    set -e; uv pip sync --require-hashes --python .venv requirements.lock; \
+	    set -e; uv pip sync --require-hashes --python .venv requirements.lock $(BRIEFLY); \
 	    cp requirements.lock $@; }

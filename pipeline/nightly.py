@@ -1,4 +1,4 @@
-"""The Prefect flow that a team schedules: `dvc repro` in this clone. See prefect.yaml.
+"""The Prefect flow that a team schedules: both pipelines in this clone. See prefect.yaml.
 
 `python -m pipeline.nightly` runs it once.
 """
@@ -19,9 +19,9 @@ from pipeline.core.flows import run_flow
 
 @flow(name="repro")
 def repro() -> State:
-    """Run `dvc repro`, whose results are then in MLflow; if it fails, restore what it left."""
+    """Run the main pipeline and the study's; if a stage fails, restore its last results."""
     metrics = {path: path.read_bytes() for path in (files.ROOT / "metrics").iterdir()}
-    status = dvc("--wait-for-lock", "repro")
+    status = dvc("--wait-for-lock", "repro", "--all-pipelines")
     if status == 0:
         return Completed()
     dvc("checkout", "--force", "--quiet")  # the last output of each stage

@@ -1,6 +1,5 @@
 """The commands of README.md, as a reader types them, in a copy of the project."""
 
-import itertools
 import json
 import os
 import re
@@ -168,20 +167,14 @@ def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
     page.get_by_text("Killed", exact=True).first.wait_for()
 
 
-def tree() -> Iterator[Path]:
-    """Yield the path of every file and folder in the tree of the architecture."""
+def test_every_folder_is_in_the_tree_of_the_architecture_and_nothing_else_is() -> None:
     (block,) = re.findall(r"^```\n(Makefile .*?)^```", ARCHITECTURE, re.MULTILINE | re.DOTALL)
-    folders: list[str] = []
+    named, parents = set(), [Path()]
     for line in block.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
-        first, *others = re.split("  +", line.strip())[0].split()
-        names = [first, *itertools.takewhile(lambda word: "." in word, others)]
-        folders = [*folders[:depth], names[0]]
-        yield from (Path(*folders[:depth], name) for name in names)
-
-
-def test_everything_in_the_tree_exists_and_no_folder_is_missing_from_it() -> None:
-    named = set(tree())
+        names = re.split("  +", line.strip())[0].split()
+        parents[depth + 1 :] = [parents[depth] / names[0]]
+        named |= {parents[depth] / name for name in names}
     assert [path for path in named if not (ROOT / path).exists()] == []
     tracked = subprocess.check_output(["git", "ls-files", "pipeline", "serve"], cwd=ROOT, text=True)
     folders = {folder for name in tracked.splitlines() for folder in Path(name).parents}

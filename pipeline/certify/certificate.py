@@ -48,25 +48,24 @@ def certify(
 def metrics(certificate: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of a certificate that DVC compares.
 
-    flipped: the most answers that any part flips; diff_1e-6: the largest difference of a logit from
-    PyTorch's, in millionths since DVC shows five decimals, or None if it is not finite.
+    flipped: the most answers that any part flips; max_diff_millionths: the largest difference of a
+    logit from PyTorch's, in millionths since DVC shows five decimals, None if it is not finite.
     """
     difference = worst(certificate["max_abs_difference"].values())
     return {
         "passed": certificate["passed"],
-        "images": certificate["images"],
         "flipped": max(certificate["flipped"].values()),
-        "diff_1e-6": None if difference is None else round(1e6 * difference, 3),
+        "max_diff_millionths": None if difference is None else round(1e6 * difference, 3),
     }
 
 
 def summary(certificate: dict[str, Any]) -> str:
     """Return a certificate in a sentence."""
-    passed, images, flipped, millionths = metrics(certificate).values()
+    passed, flipped, millionths = metrics(certificate).values()
     difference = "not finite" if millionths is None else f"{millionths / 1e6:.2g}"
     return (
-        f"the certificate {'passed' if passed else 'did not pass'}: {flipped} of {images:,} "
-        f"answers differ from PyTorch's, largest difference of a logit {difference}"
+        f"the certificate {'passed' if passed else 'did not pass'}: {flipped} of "
+        f"{certificate['images']:,} answers differ from PyTorch's, largest difference of a logit {difference}"
     )
 
 
