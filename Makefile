@@ -26,7 +26,6 @@ repro: $(MAIN) ## Run every stage whose inputs have changed; STUDY=0: no study.
 
 stages: data
 	dvc --wait-for-lock repro
-	@python -m pipeline.promote.summary
 ifneq ($(STUDY),0)
 	dvc --wait-for-lock repro study/dvc.yaml
 endif

@@ -26,12 +26,12 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from tqdm import tqdm
 
+from bench.peers import triton
 from pipeline.core import files
 from pipeline.core.files import ROOT
 from pipeline.core.inference import Request, binary_request, json_request
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
-from serve.deploy import triton
 
 FOLDER = ROOT / ".bench"
 PEERS = ROOT / "bench" / "peers"
@@ -104,7 +104,7 @@ def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
     triton_serve: list[str | Path] = [
         python,
         "-m",
-        "serve.deploy.triton",
+        "bench.peers.triton",
         repository,
         "--http-port",
         "PORT",

@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
-from pipeline.certify.server import free_port as free_port  # for tests to import from here
+from bench.peers.triton import free_port as free_port  # for tests to import from here
 from pipeline.core import files
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

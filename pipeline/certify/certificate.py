@@ -65,7 +65,8 @@ def summary(certificate: dict[str, Any]) -> str:
     difference = "not finite" if millionths is None else f"{millionths / 1e6:.2g}"
     return (
         f"the certificate {'passed' if passed else 'did not pass'}: {flipped} of "
-        f"{certificate['images']:,} answers differ from PyTorch's, largest difference of a logit {difference}"
+        f"{certificate['images']:,} answers differ from PyTorch's, largest difference of a logit "
+        f"{difference}"
     )
 
 

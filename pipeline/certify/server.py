@@ -2,7 +2,6 @@
 
 import re
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,10 +50,3 @@ def stopping(server: subprocess.Popen[Any]) -> Iterator[None]:
     finally:
         server.terminate()
         server.wait()
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, for a server that cannot choose one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -28,7 +28,6 @@ CERTIFICATE_FIGURE = ARTIFACTS / "certify" / "certificate.png"
 STUDY = ARTIFACTS / "study"
 VERDICTS = STUDY / "verdicts.json"
 PROMOTION = ARTIFACTS / "promotion.json"
-TRITON = ARTIFACTS / "triton.json"
 
 # Kept in Git, so that `dvc metrics diff` works in any clone.
 ACCURACY = ROOT / "metrics" / "test_accuracy.json"

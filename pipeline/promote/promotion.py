@@ -6,6 +6,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
 from pipeline.core.provenance import dvc_experiment
@@ -76,8 +77,23 @@ def promote() -> None:
         assert version
         add_cards(client, version)
         files.write_atomically(files.PROMOTION, last.model_dump_json(indent=2).encode())
-    print(f"version {last.version} was judged {last.alias}: {last.reason}")
-    print(f"the champion is version {champion.version}" if champion else "there is no champion")
+    print_summary(last, champion)
+
+
+def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
+    """Print the accuracies, the certificate, the verdict and its reason, and what to do next."""
+    accuracies = files.read_json(files.ACCURACY, "train")
+    certificate = files.read_json(files.CERTIFICATE, "certify")
+    flipped, images = max(certificate["flipped"].values()), certificate["images"]
+    rows = {
+        "test accuracy": ", ".join(f"{NETWORKS[key].title} {x:.2%}" for key, x in accuracies.items()),
+        "certificate": f"{flipped} of {images:,} served answers differ from PyTorch's",
+        "verdict": f"version {last.version} was judged {last.alias}: {last.reason}",
+        "champion": f"version {champion.version}" if champion else "none",
+        "make ui": "to compare the runs in MLflow",
+        "make serve": "to draw a digit and see the answers",
+    }
+    print(*(f"{name:<14} {text}" for name, text in rows.items()), sep="\n")
 
 
 def what_is_judged(export: ExportParams, promote: PromoteParams) -> dict[str, Any]:

@@ -1,16 +1,18 @@
-"""Records in MLflow what the stages wrote and MLflow lacks: `python -m pipeline.tracking`."""
+"""Records in MLflow what the stages wrote and MLflow lacks, and prints where the runs can be seen:
+`python -m pipeline.tracking`."""
 
 import argparse
 import sqlite3
 import sys
 
+from pipeline.core.params import load_params
 from pipeline.tracking.addresses import correct_addresses
 from pipeline.tracking.runs import record_files
-from pipeline.tracking.store import DATABASE, open_store, shown_uri
+from pipeline.tracking.store import DATABASE, open_experiment, open_store, shown_uri, ui_url
 
 
 def main() -> None:
-    """Record every training and the study, and print their runs."""
+    """Record every training and the study, and print the address of the curves."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.tracking", description=__doc__)
     parser.add_argument(
         "--moved", action="store_true", help="first correct the store after the project was moved"
@@ -20,11 +22,13 @@ def main() -> None:
         if arguments.moved and DATABASE.exists():
             correct_addresses(DATABASE)
         with open_store() as client:
-            for name, run_id in record_files(client).items():
-                print(f"{name}: MLflow run {run_id}")
+            record_files(client)
+            experiment_id = open_experiment(client, load_params().tracking.experiment)
     except (OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")
-    print(f"compare them with `make ui`; the store is {shown_uri()}")
+    view = "compareRunsMode=CHART&workflowType=machine_learning"
+    print(f"the store is {shown_uri()}; `make ui` serves it")
+    print(f"the curves: {ui_url()}/#/experiments/{experiment_id}/runs?{view}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs a real Triton from the package index: `python -m serve.deploy.triton REPOSITORY`.
+"""Runs a real Triton from the package index: `python -m bench.peers.triton REPOSITORY`.
 
 nvidia-pytriton has Triton's C++ server with its Python backend, through which triton_backend.py
 runs ONNX Runtime in the place of Triton's own backend. It is installed in .triton/ at the first
@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from ctypes.util import find_library
@@ -82,9 +83,16 @@ def start(repository: Path, http_port: int, grpc_port: int) -> subprocess.Popen[
     return subprocess.Popen(command, env=environment)
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def main() -> None:
     """Serve a repository until stopped."""
-    parser = argparse.ArgumentParser(prog="python -m serve.deploy.triton", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.peers.triton", description=__doc__)
     parser.add_argument("repository", type=Path, help="the folder that serve.deploy wrote")
     parser.add_argument("--http-port", type=int, default=8000, help="default: %(default)s")
     parser.add_argument("--grpc-port", type=int, default=8001, help="default: %(default)s")

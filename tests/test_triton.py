@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.peers import triton
+from bench.triton import COMPARISON
 from pipeline.core import files
-from serve.deploy import triton
 from tests.support import Run
 
 
@@ -18,11 +19,11 @@ def test_triton_answers_all_test_images_as_pytorch_over_http_and_grpc(
     try:
         triton.install()
     except OSError as error:
-        pytest.skip(f"{error}; python -m serve.deploy.triton would install it")
+        pytest.skip(f"{error}; python -m bench.peers.triton would install it")
     run("dvc repro certify")
-    output = run("python -m pipeline.certify --triton").stdout
+    output = run("python -m bench.triton").stdout
     assert "Triton: the certificate passed: 0 of 10,000 answers differ from PyTorch's" in output
-    found = json.loads((project / files.TRITON.relative_to(files.ROOT)).read_text())
+    found = json.loads((project / COMPARISON.relative_to(files.ROOT)).read_text())
     assert found["passed"]
     assert found["images"] == 10_000
     assert found["flipped"] == {"triton_http": 0, "triton_grpc": 0}

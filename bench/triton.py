@@ -1,9 +1,10 @@
-"""Compares a real Triton's answers with PyTorch's: `python -m pipeline.certify --triton`.
+"""Compares the answers of a real Triton with PyTorch's: `python -m bench.triton`.
 
-Triton serves the deployed network. The comparison is in a file of its own; the certificate stays
-as it is.
+Triton serves the deployed network, over HTTP and gRPC. The comparison is printed, and written to
+artifacts/triton.json; the certificate stays as it is.
 """
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,17 +16,20 @@ import httpx
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
+from bench.peers import triton
+from bench.peers.triton import free_port
 from pipeline.certify.backends import in_batches, pytorch_logits, served_logits
 from pipeline.certify.certificate import summary
 from pipeline.certify.comparison import compare, totals
-from pipeline.certify.server import free_port, stopping
+from pipeline.certify.server import stopping
 from pipeline.core import files
 from pipeline.core.inference import ENCODINGS
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
 from pipeline.export.build import load_network
 from pipeline.export.graph import float64_logits
-from serve.deploy import triton
+
+COMPARISON = files.ARTIFACTS / "triton.json"
 
 
 @contextmanager
@@ -81,7 +85,20 @@ def compare_triton() -> None:
     )
     found = totals(pytorch, rows)
     found["model.sha256"] = files.sha256(model)
-    files.write_json(files.TRITON, found)
-    print(f"Triton: {summary(found)}; see {files.TRITON}")
+    files.write_json(COMPARISON, found)
+    print(f"Triton: {summary(found)}; see {COMPARISON}")
     if not found["passed"]:
-        raise ValueError(f"Triton does not answer as PyTorch does: see {files.TRITON}")
+        raise ValueError(f"Triton does not answer as PyTorch does: see {COMPARISON}")
+
+
+def main() -> None:
+    """Compare the answers, and exit with a message if they differ or Triton cannot be had."""
+    argparse.ArgumentParser(prog="python -m bench.triton", description=__doc__).parse_args()
+    try:
+        compare_triton()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
