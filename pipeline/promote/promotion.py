@@ -86,7 +86,9 @@ def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
     certificate = files.read_json(files.CERTIFICATE, "certify")
     flipped, images = max(certificate["flipped"].values()), certificate["images"]
     rows = {
-        "test accuracy": ", ".join(f"{NETWORKS[key].title} {x:.2%}" for key, x in accuracies.items()),
+        "test accuracy": ", ".join(
+            f"{NETWORKS[key].title} {x:.2%}" for key, x in accuracies.items()
+        ),
         "certificate": f"{flipped} of {images:,} served answers differ from PyTorch's",
         "verdict": f"version {last.version} was judged {last.alias}: {last.reason}",
         "champion": f"version {champion.version}" if champion else "none",
