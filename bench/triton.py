@@ -71,17 +71,17 @@ def compare_triton() -> None:
     """
     params, data = load_params(), load_dataset()
     key, model, size = params.export.network, params.export.model, params.certify.request_size
-    limit, images, network = params.certify.max_abs_difference, data.test_images, load_network(key)
-    expected, reference = pytorch_logits(network, images), float64_logits(network, images)
+    images, network = data.test_images, load_network(key)
+    backends = {"PyTorch": pytorch_logits(network, images)}
     with running_triton(files.require(model, "export")) as (http, grpc):
-        backends = {
-            f"triton_http, {encoding}": served_logits(http, key, encoding, images, size)
-            for encoding in ENCODINGS
-        }
+        for name in ENCODINGS:
+            backends[f"triton_http, {name}"] = served_logits(http, key, name, images, size)
         backends["triton_grpc"] = in_batches(lambda x: grpc_logits(grpc, key, x), images, size)
+    expected, reference = backends["PyTorch"], float64_logits(network, images)
+    limit = params.certify.max_abs_difference
     pytorch, *rows = (
         {"backend": name, **compare(logits, expected, reference, limit, data.test_labels)}
-        for name, logits in {"PyTorch": expected, **backends}.items()
+        for name, logits in backends.items()
     )
     found = totals(pytorch, rows)
     found["model.sha256"] = files.sha256(model)
