@@ -35,7 +35,7 @@ study: data ## Run the study alone.
 
 data: $(MAIN) ## Bring the data set into data/ and into DVC's cache.
 	python -m pipeline.data
-	dvc --wait-for-lock commit --quiet data.dvc
+	dvc --wait-for-lock commit --quiet --force data.dvc
 
 test: $(ALL) data ## Run the tests; DRILLS=1 adds the drills.
 	$(PYTEST) -m "$(if $(DRILLS),,not slow)"

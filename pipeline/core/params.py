@@ -52,7 +52,7 @@ class ExportParams(Section):
 
 
 class CertifyParams(Section):
-    """How far the deployed network may differ from PyTorch."""
+    """How far an exported network may differ from PyTorch."""
 
     max_abs_difference: Positive
     request_size: int = Field(ge=1, le=1024)  # the server's limit

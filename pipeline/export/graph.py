@@ -12,7 +12,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.fx import symbolic_trace
 
-from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, SCALE, SHIFT
+from pipeline.data.dataset import CLASS_NAMES, IMAGE_SHAPE, SCALE, SHIFT
 from pipeline.export.fold import first_layer, fold, layer
 
 # What the ONNX Runtime 1.14 of KServe's Triton runtime, tritonserver 23.05, reads.
@@ -73,8 +73,7 @@ def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def labels() -> dict[str, str]:
     """Return the metadata with the names of the classes, by output."""
-    names = [str(label) for label in range(CLASSES)]
-    return {"labels": json.dumps({"logits": names, "probabilities": names})}
+    return {"labels": json.dumps(dict.fromkeys(("logits", "probabilities"), CLASS_NAMES))}
 
 
 @torch.inference_mode()

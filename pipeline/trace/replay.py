@@ -1,5 +1,6 @@
 """Replays requests: checks that an answer, from a running server or saved, is the model's own."""
 
+import json
 import os
 from typing import Any
 
@@ -7,6 +8,7 @@ import httpx
 import numpy as np
 import onnxruntime as ort
 
+from pipeline.core.inference import json_request
 from pipeline.core.params import load_params
 from pipeline.data.dataset import IMAGE_SHAPE
 
@@ -48,12 +50,11 @@ def check_server(url: str, model: bytes) -> str:
     """
     greys = np.zeros((3, *IMAGE_SHAPE), np.uint8)
     greys[1:] = [[[128]], [[255]]]
-    tensor = {"name": "images", "datatype": "UINT8", "shape": greys.shape}
-    request = {"inputs": [tensor | {"data": greys.ravel().tolist()}]}
+    body, headers = json_request(greys)
     with connect(url) as client:
-        response = client.post(f"{model_url()}/infer", json=request)
+        response = client.post(f"{model_url()}/infer", content=body, headers=headers)
         response.raise_for_status()
-    return check_response(response.json(), request, model)
+    return check_response(response.json(), json.loads(body), model)
 
 
 def check_response(response: dict[str, Any], request: dict[str, Any], model: bytes) -> str:
