@@ -36,13 +36,14 @@ def find(client: MlflowClient, what: str, request: Path | None) -> tuple[Subject
         version = find_alias(client, what)
         if not version:
             raise ValueError(f"there is no {what}: run `make repro`")
-        return of_version(client, version), MODEL_CHECKS
+        return subject_of(client, version=version), MODEL_CHECKS
     if Path(what).is_file():
-        response = read_response(Path(what).read_bytes())
-        if response:
-            version_digits = str(response["model_version"])
-            return answered(client, version_digits, partial(check_saved, response, request))
-        return of_file(client, Path(what)), MODEL_CHECKS
+        content = Path(what).read_bytes()
+        if response := read_response(content):
+            check = partial(check_saved, response, request)
+            return answered(client, str(response["model_version"]), check)
+        here = Path(what).resolve() == load_params().export.model
+        return subject_of(client, content, here=here), MODEL_CHECKS
     runs = find_trainings(client, what) if re.fullmatch("[0-9a-f]{32}", what) else []
     if not runs:
         raise ValueError(
@@ -50,15 +51,22 @@ def find(client: MlflowClient, what: str, request: Path | None) -> tuple[Subject
             f"'champion' or 'challenger', got {what!r}"
         )
     has_model = "model.sha256" in runs[0].data.tags
-    return of_run(client, runs[0]), MODEL_CHECKS if has_model else {}
+    return subject_of(client, run=runs[0]), MODEL_CHECKS if has_model else {}
 
 
 def answered(
     client: MlflowClient, version_digits: str, check: Callable[[bytes], str]
 ) -> tuple[Subject, dict[str, Check]]:
-    """Return the model that an answer names, and the checks from the answer on."""
-    is_digest = re.fullmatch("[0-9a-f]{12,64}", version_digits)
-    found = of_digest(client, version_digits) if is_digest else None
+    """Return the model that an answer names by the first digits of its SHA-256, and the checks from
+    the answer on."""
+    found = Subject()
+    if re.fullmatch("[0-9a-f]{12,64}", version_digits):
+        exported = [path for path in map(files.model_path, NETWORKS) if path.is_file()]
+        if version := find_version(client, version_digits):
+            found = subject_of(client, version=version)
+        for path in exported if found == Subject() else []:
+            if files.sha256(path).startswith(version_digits):
+                found = subject_of(client, path.read_bytes())
 
     def check_answer(subject: Subject) -> str:
         if subject.model is None:
@@ -71,7 +79,42 @@ def answered(
             raise GapError("broken", f"model_version {version_digits}, but {error}") from error
 
     checks: dict[str, Check] = {"answer": check_answer}
-    return (found, checks | MODEL_CHECKS) if found else (Subject(), checks)
+    return found, checks if found == Subject() else checks | MODEL_CHECKS
+
+
+def subject_of(
+    client: MlflowClient,
+    model: bytes | None = None,
+    version: ModelVersion | None = None,
+    run: Run | None = None,
+    here: bool = False,
+) -> Subject:
+    """Return the subject of a model's bytes, of a registered version or of a run.
+
+    A model that was changed is found by its weights. here: whether `model` is the file in
+    artifacts/, whatever it holds.
+    """
+    export = load_params().export
+    if model:
+        version = find_version(client, files.sha256(model))
+    if model and not version:
+        weights = [read_metadata(model).get("weights.sha256", "")]
+        if here and files.weights_path(export.network).is_file():
+            weights.append(files.sha256(files.weights_path(export.network)))
+        found = [
+            run for digest in weights if len(digest) == 64 for run in find_trainings(client, digest)
+        ]
+        run = found[0] if found else None
+    if run and not version and "model.sha256" in run.data.tags:
+        version = find_version(client, run.data.tags["model.sha256"])
+    if version:
+        run = next(iter(find_trainings(client, version.run_id or "")), None)
+        here |= export.model.is_file() and (
+            files.sha256(export.model) == version.tags.get("model.sha256")
+        )
+    registered = registered_file(version) if version else None
+    metrics = digest_of_run(client, run, Epoch._fields[1:]) if run else None
+    return Subject(model or registered, registered, version, run, metrics, here)
 
 
 def read_response(content: bytes) -> dict[str, Any] | None:
@@ -88,56 +131,3 @@ def check_saved(response: dict[str, Any], request: Path | None, model: bytes) ->
     if request is None:
         raise GapError("unchecked", "pass its request by --request FILE to have it checked")
     return check_response(response, json.loads(request.read_bytes()), model)
-
-
-def of_version(client: MlflowClient, version: ModelVersion, model: bytes | None = None) -> Subject:
-    """Return the subject of a registered version, or of `model`, which should be the same."""
-    path = load_params().export.model
-    registered = registered_file(version)
-    run = next(iter(find_trainings(client, version.run_id or "")), None)
-    here = path.is_file() and files.sha256(path) == version.tags.get("model.sha256")
-    metrics = metrics_of(client, run)
-    return Subject(model or registered, registered, version, run, metrics, here)
-
-
-def of_run(client: MlflowClient, run: Run, model: bytes | None = None) -> Subject:
-    """Return the subject of a run's model, or of `model`, which should be the same."""
-    registered = run.data.tags.get("model.sha256")
-    version = find_version(client, registered) if registered else None
-    if version:
-        return of_version(client, version, model)
-    here = model is not None and load_params().export.model.is_file()
-    return Subject(model, run=run, metrics=metrics_of(client, run), here=here)
-
-
-def metrics_of(client: MlflowClient, run: Run | None) -> str | None:
-    """Return the digest of a training's metrics as MLflow has them."""
-    return digest_of_run(client, run, Epoch._fields[1:]) if run else None
-
-
-def of_file(client: MlflowClient, path: Path) -> Subject:
-    """Return the subject of a model file; one that was changed is found by its weights."""
-    model = path.read_bytes()
-    version = find_version(client, files.sha256(model))
-    if version:
-        return of_version(client, version, model)
-    export = load_params().export
-    here = path.resolve() == export.model
-    weights = [read_metadata(model).get("weights.sha256", "")]
-    if here and files.weights_path(export.network).is_file():
-        weights.append(files.sha256(files.weights_path(export.network)))
-    for digest in weights:
-        for run in find_trainings(client, digest) if len(digest) == 64 else []:
-            return of_run(client, run, model)._replace(here=here)
-    return Subject(model, here=here)
-
-
-def of_digest(client: MlflowClient, model_sha256: str) -> Subject | None:
-    """Return the subject whose model's SHA-256 starts with these digits, None if there is none."""
-    version = find_version(client, model_sha256)
-    if version:
-        return of_version(client, version)
-    for path in map(files.model_path, NETWORKS):
-        if path.is_file() and files.sha256(path).startswith(model_sha256):
-            return of_file(client, path)
-    return None
