@@ -19,12 +19,9 @@ BRIEFLY := 2> >(grep -v '^ [+~-] \|^ Downloaded\|^ *Built' >&2)
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: repro stages promote study data test drill check serve ui bench dev lock clean help
+.PHONY: repro study data test drill check serve ui bench dev lock clean help
 
-repro: $(MAIN) ## Run every stage whose inputs have changed; STUDY=0: no study.
-	@python -m pipeline.core.prefect_server $(MAKE) --no-print-directory stages
-
-stages: data
+repro: data ## Run every stage whose inputs have changed; STUDY=0: no study.
 	dvc --wait-for-lock repro
 ifneq ($(STUDY),0)
 	dvc --wait-for-lock repro study/dvc.yaml

@@ -101,8 +101,7 @@ def write_certificate() -> None:
     failed = [NETWORKS[key].title for key, its in found.items() if not its["passed"]]
     limit = params.certify.max_abs_difference
     certificate = found.pop(params.export.network)
-    figure = draw_certificate(certificate["backends"], limit)
-    files.write_atomically(files.CERTIFICATE_FIGURE, figure)
+    files.write_png(files.CERTIFICATE_FIGURE, draw_certificate(certificate["backends"], limit))
     files.write_json(files.CERTIFICATE_METRICS, metrics(certificate))
     files.write_json(files.CERTIFICATE, certificate | {"other_networks": found})
     print(f"see {files.CERTIFICATE.relative_to(files.ROOT)}")

@@ -4,8 +4,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from pipeline.core.png import to_png
-
 # Color and marker of each kind of images. Source of the colors: Okabe and Ito, "Color Universal
 # Design", 2008, https://jfly.uni-koeln.de/color
 KINDS = {
@@ -17,8 +15,8 @@ KINDS = {
 }
 
 
-def draw_certificate(rows: list[dict[str, Any]], limit: float) -> bytes:
-    """Return a PNG with each backend's largest differences from PyTorch in float32 and float64.
+def draw_certificate(rows: list[dict[str, Any]], limit: float) -> Figure:
+    """Return a figure with each backend's largest differences from PyTorch in float32 and float64.
 
     rows: the certificate's `backends`. On the logarithmic axis a difference of 0 has no mark.
     """
@@ -44,4 +42,4 @@ def draw_certificate(rows: list[dict[str, Any]], limit: float) -> bytes:
     panels[0].invert_yaxis()
     figure.suptitle("How far each backend's logits are from PyTorch's")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    return to_png(figure)
+    return figure

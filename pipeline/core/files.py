@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -9,7 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 # `dvc exp run --temp` works in a copy of the project below its .dvc/tmp. MLflow's store and the
@@ -107,6 +111,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_png(path: Path, figure: "Figure") -> None:
+    """Write a matplotlib figure atomically."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    write_atomically(path, png.getvalue())
 
 
 def write_json(path: Path, content: object) -> None:

@@ -7,7 +7,7 @@ from prefect import State
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pipeline.core.prefect_server import PID, start_server, wait_for
+from pipeline.core.prefect_server import PrefectServer, wait_for_api
 
 
 def run_flow(flow: Callable[..., State]) -> None:
@@ -17,11 +17,12 @@ def run_flow(flow: Callable[..., State]) -> None:
         ConnectionError: the server does not answer.
         ValueError: the flow failed; the message is the failed task's.
     """
-    environment = start_server()
-    address = environment["PREFECT_API_URL"]
+    given = PREFECT_API_URL.value()
+    server = None if given else PrefectServer()
+    address = server.address if server else given
     try:
         with temporary_settings({PREFECT_API_URL: address}):
-            wait_for(environment[PID])
+            wait_for_api(server)
             state = flow(return_state=True)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         raise ConnectionError(

@@ -4,9 +4,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
 from pipeline.core.provenance import dvc_experiment
@@ -14,34 +12,10 @@ from pipeline.data.load import load_dataset
 from pipeline.promote.cards import cards, digest_tag
 from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
 from pipeline.promote.roll_back import blocked
+from pipeline.promote.summary import Promotion, print_summary, report
 from pipeline.tracking import registry
 from pipeline.tracking.runs import record_files
 from pipeline.tracking.store import download, open_store
-
-
-class Promotion(BaseModel):
-    """The verdict on a version: the content of artifacts/promotion.json.
-
-    champion_before: the version it was compared with; judged: see `what_is_judged`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: int
-    alias: str
-    reason: str
-    test_accuracy: float
-    champion_before: int | None
-    run_id: str
-    judged: dict[str, Any]
-
-    @classmethod
-    def read(cls) -> "Promotion | None":
-        """Return the last one, or None if there is none or it is unreadable."""
-        try:
-            return cls.model_validate_json(files.PROMOTION.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None  # the model is judged again
 
 
 def promote() -> None:
@@ -78,24 +52,6 @@ def promote() -> None:
         add_cards(client, version)
         files.write_atomically(files.PROMOTION, last.model_dump_json(indent=2).encode())
     print_summary(last, champion)
-
-
-def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
-    """Print the accuracies, the certificate, the verdict and its reason, and what to do next."""
-    accuracies = files.read_json(files.ACCURACY, "train")
-    certificate = files.read_json(files.CERTIFICATE, "certify")
-    flipped, images = max(certificate["flipped"].values()), certificate["images"]
-    rows = {
-        "test accuracy": ", ".join(
-            f"{NETWORKS[key].title} {x:.2%}" for key, x in accuracies.items()
-        ),
-        "certificate": f"{flipped} of {images:,} served answers differ from PyTorch's",
-        "verdict": f"version {last.version} was judged {last.alias}: {last.reason}",
-        "champion": f"version {champion.version}" if champion else "none",
-        "make ui": "to compare the runs in MLflow",
-        "make serve": "to draw a digit and see the answers",
-    }
-    print(*(f"{name:<14} {text}" for name, text in rows.items()), sep="\n")
 
 
 def what_is_judged(export: ExportParams, promote: PromoteParams) -> dict[str, Any]:
@@ -185,21 +141,3 @@ def compare_with_champion(
         "test_accuracy": float(correct.mean()),
         "champion_before": int(champion.version) if champion else None,
     }
-
-
-def report(promotion: Promotion) -> str:
-    """Return the promotion in Markdown."""
-    before, reason = promotion.champion_before, promotion.reason
-    return f"""\
-## Version {promotion.version} was judged {promotion.alias}
-
-{reason[0].upper()}{reason[1:]}.
-
-| | |
-| --- | --- |
-| test accuracy | {promotion.test_accuracy:.2%} |
-| previous champion | {f"version {before}" if before else "none"} |
-| SHA-256 of the model | `{promotion.judged["model.sha256"]}` |
-| SHA-256 of its certificate | `{promotion.judged["certificate.sha256"]}` |
-| training run | `{promotion.run_id}` |
-"""

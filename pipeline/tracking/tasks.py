@@ -4,22 +4,19 @@ what MLflow lacks is recorded by the next `dvc repro`.
 MLflow takes seconds to import, so they import it themselves, while the networks are training.
 """
 
-import time
 from queue import Queue
 from typing import TYPE_CHECKING
 
 from prefect import State, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import task_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from pipeline.tracking.record import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-RETRIES = 2
 INCOMPLETE = "Incomplete"  # a state's name: MLflow failed, and the flow goes on
 
 
@@ -43,21 +40,16 @@ def link_to(key: str, run: "Run") -> None:
     create_link_artifact(address, f"{key} in MLflow", key.replace("_", "-").lower())
 
 
-@task(task_run_name="record in MLflow", retries=RETRIES, retry_delay_seconds=2)
+@task(task_run_name="record in MLflow")
 def record_results() -> State:
-    """Record what is in artifacts/; see `runs.record_files`. If MLflow refuses quickly, it is asked
-    again; one that hangs is not worth another wait."""
+    """Record what is in artifacts/; see `runs.record_files`."""
     from pipeline.tracking.runs import record_files
     from pipeline.tracking.store import open_store
 
-    start = time.monotonic()
     try:
         with open_store() as client:
             record_files(client)
     except (OSError, ValueError) as error:
-        quick = time.monotonic() - start < 2
-        if quick and task_run.run_count <= RETRIES:
-            return Failed(message=str(error))
         return Completed(name=INCOMPLETE, message=str(error))
     return Completed()
 

@@ -39,15 +39,11 @@ def bars(epochs: int) -> Iterator[Callable[[str, Epoch | None], None]]:
 
     def show(key: str, row: Epoch | None) -> None:
         bar = by_key[key]
-        if bar.disable and row:
+        if row and bar.disable:
             print(f"{key} epoch {row.epoch}/{epochs}: {describe(row)}", flush=True)
-        elif not bar.disable:
-            bar.n = row.epoch if row else 0
-            if row:
-                bar.postfix = (
-                    f"train loss {row.train_loss:.4f}, test accuracy {row.test_accuracy:.2%}"
-                )
-            bar.refresh()
+        elif row:
+            bar.n = row.epoch
+            bar.set_postfix_str(f"loss {row.train_loss:.4f}, accuracy {row.test_accuracy:.2%}")
 
     try:
         with logging_redirect_tqdm():  # log lines go above the bars

@@ -32,9 +32,8 @@ from pipeline.core.provenance import Provenance
 from pipeline.data.load import verified_md5
 from pipeline.tracking.record import Record, epoch_points, now_ms
 from pipeline.tracking.tasks import follow_trainings, record_or_warn
-from pipeline.train.answers import Answers, write_answers
 from pipeline.train.bars import bars, describe
-from pipeline.train.figure import draw_losses
+from pipeline.train.results import Answers, write_figures, write_predictions
 
 Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
 
@@ -109,9 +108,10 @@ def read_line(line: str) -> Epoch | Answers | None:
 def compare_networks(trained: dict[str, Trained]) -> None:
     """Write the accuracies, the tables of all networks and their pictures."""
     histories = {key: its.history for key, its in trained.items()}
+    answers = {key: its.answers for key, its in trained.items()}
     write_history(histories)
-    write_answers({key: its.answers for key, its in trained.items()})
-    files.write_atomically(files.LOSSES_FIGURE, draw_losses(histories))
+    write_predictions(answers)
+    write_figures(histories, answers)
     last = {key: history[-1] for key, history in histories.items()}
     files.write_json(files.ACCURACY, {key: row.test_accuracy for key, row in last.items()})
     table = [{"network": key, **row._asdict()} for key, row in last.items()]
@@ -123,15 +123,17 @@ def train_networks(provenance: Provenance) -> State:
     """Train all networks at the same time and record each in MLflow, then compare them."""
     records: Queue[Record | None] = Queue()
     last: dict[str, Record] = {}
-
-    def track(record: Record) -> None:
-        last[record.key] = record
-        records.put(record)
-
     following = follow_trainings.submit(records)
     state: State = Failed()
     try:
-        state = train_and_compare(provenance, track)
+        with bars(provenance.params["epochs"]) as show:
+
+            def report(record: Record, row: Epoch | None) -> None:
+                show(record.key, row)
+                last[record.key] = record
+                records.put(record)
+
+            state = train_and_compare(provenance, report)
     finally:
         for record in last.values():
             if not state.is_completed() and record.status == "RUNNING":
@@ -143,25 +145,17 @@ def train_networks(provenance: Provenance) -> State:
     return state
 
 
-def train_and_compare(provenance: Provenance, track: Callable[[Record], None]) -> State:
+def train_and_compare(provenance: Provenance, report: Report) -> State:
     """Train and compare the networks; if all of that succeeds, write provenance and records."""
-    with bars(provenance.params["epochs"]) as show:
-
-        def report(record: Record, row: Epoch | None) -> None:
-            show(record.key, row)
-            track(record)
-
-        trainings = [train_network.submit(key, provenance, report) for key in NETWORKS]
-        try:
-            wait(trainings)
-        finally:
-            wait(trainings)  # after Ctrl-C, which ends the trainers too
-    for training in trainings:
+    trainings = {key: train_network.submit(key, provenance, report) for key in NETWORKS}
+    try:
+        wait([*trainings.values()])
+    finally:
+        wait([*trainings.values()])  # after Ctrl-C, which ends the trainers too
+    for training in trainings.values():
         if not training.state.is_completed():
             return Failed(message=training.state.message)
-    trained: dict[str, Any] = {
-        key: training.result() for key, training in zip(NETWORKS, trainings, strict=True)
-    }
+    trained: dict[str, Any] = {key: training.result() for key, training in trainings.items()}
     compared = compare_networks(trained, return_state=True)
     if not compared.is_completed():
         return compared

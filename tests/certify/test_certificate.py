@@ -11,7 +11,7 @@ from models import NETWORKS, BatchNormMLP
 from pipeline.certify.backends import backends, file_logits, pytorch_logits
 from pipeline.certify.certificate import certify, metrics, write_certificate
 from pipeline.certify.comparison import Row, compare, totals
-from pipeline.certify.figure import draw_certificate
+from pipeline.certify.figure import KINDS, draw_certificate
 from pipeline.core import files
 from pipeline.core.params import CertifyParams
 from pipeline.data.load import Dataset
@@ -72,9 +72,12 @@ def test_the_table_has_a_row_for_each_backend_and_kind_of_images(
     assert max(folded) < 1e-10
 
 
-def test_the_certificate_is_json_and_its_figure_a_png(certificate: dict[str, Any]) -> None:
+def test_the_certificate_is_json_and_its_figure_has_every_kind_of_images(
+    certificate: dict[str, Any],
+) -> None:
     assert json.loads(json.dumps(certificate, allow_nan=False)) == certificate
-    assert draw_certificate(certificate["backends"], 1e-4).startswith(b"\x89PNG")
+    (legend,) = draw_certificate(certificate["backends"], 1e-4).legends
+    assert [text.get_text() for text in legend.get_texts()][:-1] == list(KINDS)
 
 
 def test_a_network_that_is_not_a_chain_of_linear_layers_passes_without_a_margin(
