@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 from torch import Tensor, nn
@@ -74,6 +75,12 @@ def write_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
     for name, path in vars(files).items():
         if isinstance(path, Path) and path != files.ROOT and path.is_relative_to(files.ROOT):
             patch.setattr(files, name, folder / path.relative_to(files.ROOT))
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables of a study in that folder, their floats exactly."""
+    paths = (folder / "tables").glob("*.csv")
+    return {path.stem: pd.read_csv(path, float_precision="round_trip") for path in paths}
 
 
 def set_param(project: Path, name: str, value: object) -> None:

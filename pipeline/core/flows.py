@@ -1,5 +1,6 @@
 """Runs a Prefect flow, and turns its failure into a user's error."""
 
+import logging
 from collections.abc import Callable
 
 import httpx
@@ -17,6 +18,7 @@ def run_flow(flow: Callable[..., State]) -> None:
         ConnectionError: the server does not answer.
         ValueError: the flow failed; the message is the failed task's.
     """
+    logging.getLogger("prefect.flow_runs").addFilter(is_worth_reading)
     given = PREFECT_API_URL.value()
     server = None if given else PrefectServer()
     address = server.address if server else given
@@ -31,3 +33,8 @@ def run_flow(flow: Callable[..., State]) -> None:
         ) from error
     if not state.is_completed():
         raise ValueError(state.message)
+
+
+def is_worth_reading(record: logging.LogRecord) -> bool:
+    """Return whether a flow's message is other than "Crash detected!" after Ctrl-C."""
+    return "aborted by an interrupt signal" not in record.getMessage()

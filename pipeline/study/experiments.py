@@ -1,6 +1,4 @@
-"""The experiments by name, and how their tables are put together."""
-
-import pandas as pd
+"""The experiments by name."""
 
 from pipeline.study import activations, overfitting, scale, speed
 
@@ -13,9 +11,3 @@ EXPERIMENTS = {
     "scale": scale.measure,
     "activations": activations.measure,
 }
-
-
-def gather(parts: list[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
-    """Return the tables of all parts, those of the same name concatenated."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: pd.concat([part[name] for part in parts if name in part]) for name in names}

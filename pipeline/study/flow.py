@@ -7,10 +7,12 @@ variable STUDY_DASK_SCHEDULER names. They return tables; only the flow writes fi
 import multiprocessing
 import os
 import re
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import pandas as pd
 import torch
 from prefect import State, flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -25,9 +27,9 @@ from pipeline.core.inputs import check_inputs
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
 from pipeline.data.load import load_dataset, verified_md5
-from pipeline.study.experiments import EXPERIMENTS, gather
+from pipeline.study.experiments import EXPERIMENTS
 from pipeline.study.report import write_report
-from pipeline.study.tables import write_table
+from pipeline.study.tables import Tables, gather
 from pipeline.tracking.record import Record, now_ms, verdict_points
 from pipeline.tracking.tasks import record_or_warn
 from pipeline.train.loop import choose_device
@@ -45,6 +47,17 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the body has ended. Workers that the body starts inherit the mask, since
+    Ctrl-C is for the flow, and would make each worker print a traceback."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def task_runner() -> TaskRunner[Any]:
     """Return what runs the tasks; Dask's package is imported only if it is used."""
     scheduler = os.environ.get("STUDY_DASK_SCHEDULER")
@@ -56,7 +69,7 @@ def task_runner() -> TaskRunner[Any]:
 
 
 @task(task_run_name="{experiment}, seed {seed}")
-def measure(experiment: str, seed: int, params: StudyParams) -> dict[str, pd.DataFrame]:
+def measure(experiment: str, seed: int, params: StudyParams) -> Tables:
     """Run one experiment for one seed, on one thread so that the numbers are always the same."""
     torch.set_num_threads(1)
     device = choose_device(params.device, "study.device")
@@ -64,11 +77,10 @@ def measure(experiment: str, seed: int, params: StudyParams) -> dict[str, pd.Dat
 
 
 @task
-def report(tables: dict[str, pd.DataFrame], params: StudyParams) -> None:
+def report(tables: Tables, params: StudyParams) -> None:
     """Write the tables and the report on them, which is also an artifact in Prefect's UI."""
-    for name, table in tables.items():
-        write_table(name, table)
-    text = re.sub(r"!\[(.*)\]\(.*\)", r"*Figure: \1, in report.html*", write_report(params))
+    text = write_report(tables, params)
+    text = re.sub(r"!\[(.*)\]\(.*\)", r"*Figure: \1, in report.html*", text)
     create_markdown_artifact(text, "study-report", "The report, without its figures")
 
 
@@ -78,9 +90,15 @@ def study() -> State:
     params = load_params().study
     record = Record.start("study", Provenance.take("study", params, verified_md5()))
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
-    futures = [measure.submit(*job, params) for job in jobs]
-    for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
-        future.result()  # the first failure ends the flow
+    try:
+        with without_interrupts():
+            futures = [measure.submit(*job, params) for job in jobs]
+        for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
+            future.result()  # the first failure ends the flow
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            worker.kill()  # or the runner would wait for its task
+        raise
     tables = gather([future.result() for future in futures])
     reported = report(tables, params, return_state=True)
     if not reported.is_completed():

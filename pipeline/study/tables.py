@@ -1,26 +1,20 @@
-"""The tables of measurements: artifacts/study/tables/*.csv."""
+"""The tables of measurements, by name: artifacts/study/tables/*.csv."""
 
 import pandas as pd
 
 from pipeline.core import files
 
-NAMES = ("speed", "rates", "scale", "activations", "histograms", "overfitting")
-
 Tables = dict[str, pd.DataFrame]
 
 
-def write_table(name: str, table: pd.DataFrame) -> None:
-    """Write a table; `read_tables` restores its floats exactly."""
-    content = table.to_csv(index=False, lineterminator="\n").encode()
-    files.write_atomically(files.STUDY / "tables" / f"{name}.csv", content)
+def gather(parts: list[Tables]) -> Tables:
+    """Return the tables of all parts, those of the same name concatenated."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: pd.concat([part[name] for part in parts if name in part]) for name in names}
 
 
-def read_tables() -> Tables:
-    """Return every table of measurements.
-
-    Raises:
-        FileNotFoundError: the study has not run.
-    """
-    folder = files.STUDY / "tables"
-    paths = {name: files.require(folder / f"{name}.csv", "study") for name in NAMES}
-    return {name: pd.read_csv(path, float_precision="round_trip") for name, path in paths.items()}
+def write_tables(tables: Tables) -> None:
+    """Write each table, with every digit of its floats."""
+    for name, table in tables.items():
+        content = table.to_csv(index=False, lineterminator="\n").encode()
+        files.write_atomically(files.STUDY / "tables" / f"{name}.csv", content)

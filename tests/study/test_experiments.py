@@ -16,9 +16,10 @@ from pipeline.study import activations, overfitting, scale, speed
 from pipeline.study.deep import deep_network
 from pipeline.study.experiments import EXPERIMENTS
 from pipeline.study.pair import NORMED, PAIR, PLAIN
-from pipeline.study.tables import NAMES, Tables, read_tables, write_table
+from pipeline.study.tables import Tables, write_tables
 from pipeline.train.loop import initial_network, select, train
 from pipeline.train.step import TracedStep
+from tests.support import read_tables
 
 CPU = torch.device("cpu")
 
@@ -174,14 +175,13 @@ from pipeline.core import files
 from pipeline.core.params import StudyParams
 from pipeline.data.load import load_dataset
 from pipeline.study.experiments import EXPERIMENTS
-from pipeline.study.tables import write_table
+from pipeline.study.tables import write_tables
 
 torch.set_num_threads(1)
 files.STUDY = Path(sys.argv[1])
 params = StudyParams.model_validate_json(sys.argv[2])
 for measure in EXPERIMENTS.values():
-    for name, table in measure(1, params, load_dataset(), torch.device("cpu")).items():
-        write_table(name, table)
+    write_tables(measure(1, params, load_dataset(), torch.device("cpu")))
 """
 
 
@@ -190,12 +190,10 @@ def test_a_seed_gives_the_same_tables_again_even_with_a_third_network_in_models(
     study_tables: Tables,
     study_params: StudyParams,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = [sys.executable, "-c", MEASURE_AGAIN, str(tmp_path), study_params.model_dump_json()]
     subprocess.run(command, cwd=files.ROOT, check=True)
-    monkeypatch.setattr(files, "STUDY", tmp_path)
-    again, expected = of_seed(read_tables(), 1), of_seed(study_tables, 1)
+    again, expected = of_seed(read_tables(tmp_path), 1), of_seed(study_tables, 1)
     assert again.keys() == expected.keys()
     for name, table in again.items():
         pd.testing.assert_frame_equal(table, expected[name], check_exact=True, obj=name)
@@ -205,10 +203,9 @@ def test_tables_are_restored_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(files, "STUDY", tmp_path)
     torch.manual_seed(0)
     table = pd.DataFrame({"value": torch.rand(1000, dtype=torch.float64).numpy()})
-    for name in NAMES:
-        write_table(name, table)
-    for restored in read_tables().values():
-        pd.testing.assert_frame_equal(restored, table, check_exact=True)
+    write_tables({"values": table})
+    restored = read_tables(tmp_path)["values"]
+    pd.testing.assert_frame_equal(restored, table, check_exact=True)
 
 
 @pytest.fixture

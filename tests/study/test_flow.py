@@ -7,14 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 from distributed import LocalCluster
-from prefect import State
-from prefect.states import Completed
 
 from pipeline.core import files
 from pipeline.core.params import StudyParams, load_params
 from pipeline.study import flow, report
 from pipeline.study.experiments import EXPERIMENTS
-from pipeline.study.tables import Tables, write_table
+from pipeline.study.tables import Tables, write_tables
+from pipeline.tracking.record import Record, read_record
+from tests.support import write_below
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -27,23 +27,13 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What would be recorded in MLflow."""
-    recorded: list[str] = []
-
-    def record(what: str) -> State:
-        recorded.append(what)
-        return Completed()
-
-    monkeypatch.setattr(flow, "record_results", record)
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """The study's records when they would be recorded in MLflow."""
+    recorded: list[Record] = []
+    monkeypatch.setattr(
+        flow, "record_or_warn", lambda: recorded.append(read_record("study", "study"))
+    )
     return recorded
-
-
-def write_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(files, "STUDY", folder)
-    patch.setattr(files, "VERDICTS", folder / "verdicts.json")
-    patch.setattr(files, "STUDY_PROVENANCE", folder.with_name("provenance.json"))
-    patch.setattr(files, "STUDY_EXECUTION", folder.with_name("execution.json"))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -59,7 +49,9 @@ def run(folder: Path, params: StudyParams, patch: pytest.MonkeyPatch) -> dict[st
     study = flow.study.with_options(task_runner=flow.task_runner())
     state = study(return_state=True)
     assert state.is_completed(), state.message
-    return digests(folder)
+    found = digests(files.STUDY)
+    del found["provenance.json"]
+    return found
 
 
 @pytest.fixture
@@ -68,10 +60,8 @@ def expected(
 ) -> dict[str, str]:
     """The digests of what this very process has measured, one experiment after the other."""
     write_below(tmp_path / "expected", monkeypatch)
-    for name, table in study_tables.items():
-        write_table(name, table)
-    report.write_report(study_params)
-    return digests(tmp_path / "expected")
+    report.write_report(study_tables, study_params)
+    return digests(files.STUDY)
 
 
 @pytest.mark.slow
@@ -95,13 +85,14 @@ def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
     study_params: StudyParams,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    recorded: list[str],
+    recorded: list[Record],
 ) -> None:
     monkeypatch.delenv("STUDY_DASK_SCHEDULER", raising=False)
     some = ("speed", "scale", "activations")  # the others take most of the time
     monkeypatch.setattr(flow, "EXPERIMENTS", {name: EXPERIMENTS[name] for name in some})
 
-    def write_verdicts(_params: StudyParams) -> str:  # the report takes every table
+    def write_verdicts(tables: Tables, _params: StudyParams) -> str:  # the report takes all tables
+        write_tables(tables)
         files.write_json(files.VERDICTS, {})
         return ""
 
@@ -110,10 +101,8 @@ def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
     del found["verdicts.json"]
     assert set(found) == {f"tables/{name}.csv" for name in (*some, "histograms")}
     assert found.items() < expected.items()
-    assert recorded == ["study"]
-    execution = Execution.read(files.STUDY_EXECUTION, files.VERDICTS)
-    assert execution
-    assert execution.started_ms < execution.ended_ms[0]
+    (record,) = recorded
+    assert record.id
 
 
 @pytest.mark.slow
@@ -125,7 +114,7 @@ def test_a_failing_task_ends_the_flow_with_its_reason(
     params = study_params.model_copy(update={"device": "cuda"})
     with pytest.raises(AssertionError, match=r"study\.device is 'cuda'"):
         run(tmp_path, params, monkeypatch)
-    assert list(tmp_path.iterdir()) == []
+    assert not files.STUDY.exists()
 
 
 def test_the_stage_ends_with_how_many_claims_hold(
