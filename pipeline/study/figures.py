@@ -9,7 +9,7 @@ from pipeline.study.claims import THRESHOLDS, reached
 from pipeline.study.layer_figures import histograms, layers
 from pipeline.study.pair import COLORS, LABELS, MARKERS, PAIR
 from pipeline.study.speed import LRS
-from pipeline.study.style import PERCENT, curve, legend, name_axes, of, sheet
+from pipeline.study.style import PERCENT, curve, legend, of, sheet
 from pipeline.study.tables import Tables
 
 
@@ -20,9 +20,9 @@ def speed(tables: Tables) -> Figure:
         rows = of(tables["speed"], network=key)
         curve(left, rows, "epoch", "train_loss", key, marker=MARKERS[key])
         curve(right, rows, "epoch", "test_accuracy", key, marker=MARKERS[key])
-    name_axes(left, "epoch", "training loss (nats)")
+    left.set(xlabel="epoch", ylabel="training loss (nats)")
     left.set_ylim(bottom=0)
-    name_axes(right, "epoch", "test accuracy")
+    right.set(xlabel="epoch", ylabel="test accuracy")
     right.yaxis.set_major_formatter(PERCENT)
     right.set(ylim=(0.75, 1), yticks=(0.75, 0.8, 0.85, *THRESHOLDS, 1))
     for threshold in THRESHOLDS:
@@ -45,11 +45,11 @@ def rates(tables: Tables) -> Figure:
         curve(first, rows, "lr", "test_accuracy", key, marker=MARKERS[key])
         for axes, threshold in zip(others, THRESHOLDS, strict=True):
             draw_reached(axes, of(reached(table, threshold), network=key), key)
-    name_axes(first, "learning rate", "test accuracy", f"after {end} updates")
+    first.set(xlabel="learning rate", ylabel="test accuracy", title=f"after {end} updates")
     first.yaxis.set_major_formatter(PERCENT)
     for axes, threshold in zip(others, THRESHOLDS, strict=True):
         title = f"updates to {threshold:.0%} (hollow: not in every pair)"
-        name_axes(axes, "learning rate", "updates", title)
+        axes.set(xlabel="learning rate", ylabel="updates", title=title)
         axes.set_ylim(0, 1.15 * end)
         axes.axhline(end, color="black", linewidth=1, linestyle=":")
         axes.text(min(LRS), 1.02 * end, "end of the training", va="bottom")
@@ -104,7 +104,7 @@ def final_scale(tables: Tables) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(0, 1.05)
     axes.yaxis.set_major_formatter(PERCENT)
-    name_axes(axes, "standard deviation of the initial weights", "accuracy after training")
+    axes.set(xlabel="standard deviation of the initial weights", ylabel="accuracy after training")
     legend(figure, axes)
     return figure
 
@@ -119,7 +119,7 @@ def overfitted(tables: Tables) -> Figure:
         for axes, (value, images) in zip(column, panels.items(), strict=True):
             draw_variants(axes, rows, "epoch", value)
             title = f"{shape.title}, learning rate {lr:g}" if axes in grid[0] else ""
-            name_axes(axes, "epoch", f"accuracy, {images}", title)
+            axes.set(xlabel="epoch", ylabel=f"accuracy, {images}", title=title)
             axes.set_ylim(0.4, 1.02)
             axes.label_outer()
     legend(figure, grid[0, 0])
@@ -138,7 +138,9 @@ def overfitted_by_rate(tables: Tables) -> Figure:
     for column, (name, shape) in zip(grid.T, overfitting.SHAPES.items(), strict=True):
         for axes, (value, label) in zip(column, panels.items(), strict=True):
             draw_variants(axes, of(last, shape=name), "lr", value)
-            name_axes(axes, "learning rate", label, shape.title if axes in grid[0] else "")
+            axes.set(
+                xlabel="learning rate", ylabel=label, title=shape.title if axes in grid[0] else ""
+            )
             axes.set_xscale("log")
             axes.set_xticks(overfitting.LRS, [f"{lr:g}" for lr in overfitting.LRS])
             axes.minorticks_off()

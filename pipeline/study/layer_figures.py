@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from pipeline.study import activations, deep
 from pipeline.study.pair import COLORS, LABELS, MARKERS, PAIR
-from pipeline.study.style import PERCENT, curve, legend, name_axes, of, sheet
+from pipeline.study.style import PERCENT, curve, legend, of, sheet
 from pipeline.study.tables import Tables
 
 SHADES = np.linspace(0.25, 1, len(deep.HIDDEN))
@@ -32,7 +32,9 @@ def histograms(tables: Tables, moment: str) -> Figure:
                 axes.stairs(shares, edges, color=mix(COLORS[key], shade), linewidth=2)
             note_overflow(axes, of(tables["activations"], **where))
             title = f"{moment}, {LABELS[key]}\n{name}: std {std:.2g}"
-            name_axes(axes, "activation, zeros left out", "share of all activations", title)
+            axes.set(
+                xlabel="activation, zeros left out", ylabel="share of all activations", title=title
+            )
             axes.set(xscale="log", xlim=(1e-8, 1e4), xticks=(1e-6, 1e-3, 1, 1e3), ylim=(0, 0.2))
             axes.yaxis.set_major_formatter(PERCENT)
             axes.label_outer()
@@ -66,7 +68,7 @@ def layers(tables: Tables, moment: str) -> Figure:
             for key in PAIR:
                 curve(axes, of(rows, network=key), "layer", value, key, marker=MARKERS[key])
             title = f"{name}: std {std:.2g}" if axes in grid[0] else ""
-            name_axes(axes, "layer", f"{label}\n{moment}", title)
+            axes.set(xlabel="layer", ylabel=f"{label}\n{moment}", title=title)
             if value in ("zeros", "dead"):
                 axes.set_ylim(0, 1)
                 axes.yaxis.set_major_formatter(PERCENT)

@@ -4,13 +4,14 @@ import base64
 import re
 
 from markdown_it import MarkdownIt
+from matplotlib import rc_context
 
 from pipeline.core import files
 from pipeline.core.params import StudyParams
 from pipeline.study.claims import judge
 from pipeline.study.figures import FIGURES
 from pipeline.study.markdown import to_markdown
-from pipeline.study.style import drawing
+from pipeline.study.style import SETTINGS
 from pipeline.study.tables import Tables, write_tables
 
 STYLE = """
@@ -26,7 +27,7 @@ def write_report(tables: Tables, params: StudyParams) -> str:
     write_tables(tables)
     verdicts = judge(tables)
     files.write_json(files.VERDICTS, verdicts)
-    with drawing():
+    with rc_context(SETTINGS):
         for name, draw in FIGURES.items():
             files.write_png(files.STUDY / "figures" / f"{name}.png", draw(tables))
     text = to_markdown(tables, verdicts, params)

@@ -1,10 +1,7 @@
 """The style of the study's figures: large letters, and the same bytes from the same numbers."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,13 +24,6 @@ SETTINGS: Any = {
 }
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Draw in the study's style in the body."""
-    with matplotlib.rc_context(SETTINGS):
-        yield
-
-
 def sheet(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
     """Return a figure and its axes (rows, columns), with the size in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -45,11 +35,6 @@ def of(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     for column, value in values.items():
         table = table[table[column] == value]
     return table
-
-
-def name_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
-    """Name both axes, with their units."""
-    axes.set(xlabel=x, ylabel=y, title=title)
 
 
 def curve(axes: Axes, table: pd.DataFrame, x: str, y: str, key: str, **more: Any) -> None:

@@ -45,20 +45,15 @@ def print_chain(what: str, request: Path | None, as_json: bool) -> NoReturn:
         with open_store() as client:
             links = list(walk(*find(client, what, request)))
     except (OSError, ValueError, httpx.HTTPError) as error:
-        give_up(str(error), as_json)
+        if as_json:
+            print(json.dumps({"whole": False, "error": str(error)}, indent=2))
+        sys.exit(f"error: {error}")
     if as_json:
         whole = all(link.state == "ok" for link in links)
         print(json.dumps({"whole": whole, "links": [link._asdict() for link in links]}, indent=2))
     else:
         show(links)
     sys.exit(any(link.state in ("missing", "broken") for link in links))
-
-
-def give_up(message: str, as_json: bool) -> NoReturn:
-    """Exit because the walk cannot start."""
-    if as_json:
-        print(json.dumps({"whole": False, "error": message}, indent=2))
-    sys.exit(f"error: {message}")
 
 
 def show(links: list[Link]) -> None:
