@@ -12,13 +12,16 @@ import os
 import socket
 import sys
 import threading
+from functools import partial
+from multiprocessing.context import SpawnProcess
 
-from serve.access import check_token
+from serve.http.access import check_token
 from serve.leader import answer_together
-from serve.model import EXPORTED, read_sources
-from serve.models import check_names
-from serve.reload import describe
-from serve.workers import answer, configure_log, handle_signals, load_engines
+from serve.model.reload import describe
+from serve.model.served import check_names
+from serve.model.source import EXPORTED, read_sources
+from serve.process import configure_log, handle_signals
+from serve.worker import answer, answer_while_led, load_engines
 
 log = logging.getLogger("serve")
 
@@ -97,7 +100,8 @@ def main() -> None:
     if arguments.workers == 1:
         answer(arguments, listener, engines, hangups)
     else:
-        sys.exit(answer_together(arguments, listener, hangups))
+        create = partial(SpawnProcess, target=answer_while_led, args=[arguments, listener])
+        sys.exit(answer_together(arguments.workers, create, hangups))
 
 
 if __name__ == "__main__":

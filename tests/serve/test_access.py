@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.files import ROOT
-from serve.access import Access, check_token
-from serve.reader import HTTPError
+from serve.http.access import Access, check_token
+from serve.http.errors import HTTPError
 from tests.serve.process import (
     INFER,
     MODEL,

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.core.files import ROOT
 from pipeline.data.load import Dataset
-from serve.access import Access
-from serve.app import App
-from serve.engine import Engine
+from serve.http.access import Access
+from serve.http.app import App
+from serve.model.engine import Engine
 
 MODEL = "/v2/models/batchnorm_mlp"
 

@@ -18,7 +18,7 @@ from kserve import models
 from ruamel.yaml import YAML
 
 from pipeline.core.files import ROOT
-from serve.engine import Engine
+from serve.model.engine import Engine
 from tests.serve.process import INFER, launched, raw_request
 
 # In a process of its own: kserve and tritonclient.grpc define the same protobuf names.

@@ -9,8 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
-from serve.encoding import read_encoding
-from serve.reader import MAX_BODY_BYTES, HTTPError
+from serve.http.bodies import MAX_BODY_BYTES
+from serve.http.compression import read_encoding
+from serve.http.errors import HTTPError
 from tests.serve.exchanges import INFER, ONE, THREE, json_request, outputs
 
 JSON = json_request("json").body

@@ -44,10 +44,9 @@ class OutputParameters(Struct, frozen=True):
     shared_memory_region: Annotated[str | None, Meta(description="not supported")] = None
 
 
-class InputTensor(Struct):
-    """One input of the model; GET /v2/models/{name} lists them."""
+class InputFields(Struct, kw_only=True):
+    """What an input has besides its name."""
 
-    name: str
     datatype: Annotated[str, Meta(examples=["FP32"])]
     shape: Annotated[
         tuple[int, ...], Meta(description=f"a batch has up to {MAX_ROWS} rows", examples=[[2, 3]])
@@ -57,6 +56,12 @@ class InputTensor(Struct):
         Meta(description="the numbers in row-major order, flat or nested as shape"),
     ] = UNSET
     parameters: InputParameters | None = None
+
+
+class InputTensor(InputFields):
+    """One input of the model; GET /v2/models/{name} lists them."""
+
+    name: str
 
 
 class RequestedOutput(Struct):

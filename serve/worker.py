@@ -1,38 +1,28 @@
 """The process that answers requests: the only one, or one of several that leader.py starts."""
 
 import gc
-import logging
+import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import sys
 from argparse import Namespace
 from functools import partial
+from multiprocessing.connection import wait
 from queue import SimpleQueue
+from threading import Thread
 
 import uvicorn
 
-from serve.access import Access
-from serve.app import App
-from serve.connection import Connection
-from serve.engine import Engine
-from serve.model import Source, resolve
-
-GRACE_S = 10  # for started requests to finish after SIGTERM
-SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-
-
-def handle_signals() -> SimpleQueue[int]:
-    """Return a queue of the SIGHUPs from now on; exit with 0 on SIGTERM and SIGINT.
-
-    uvicorn handles the latter two while it runs, and raises them again after shutdown. The exit is
-    immediate, since a thread may hang in a download.
-    """
-    hangups: SimpleQueue[int] = SimpleQueue()  # a signal handler may put into it at any moment
-    signal.signal(signal.SIGHUP, lambda number, _frame: hangups.put(number))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked if leader.py started this process
-    return hangups
+from serve.http.access import Access
+from serve.http.app import App
+from serve.http.connection import Connection
+from serve.model.engine import Engine
+from serve.model.metrics import METRICS_FOLDER
+from serve.model.reload import describe
+from serve.model.source import Source, resolve
+from serve.process import GRACE_S, configure_log, handle_signals
 
 
 def answer(
@@ -56,6 +46,25 @@ def answer(
     uvicorn.Server(config).run(sockets=[listener])
 
 
+def answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
+    """Load the models and serve as `answer` does, until the leader ends."""
+    configure_log()
+    hangups = handle_signals()
+    leader = multiprocessing.parent_process()
+    assert leader
+
+    def follow() -> None:
+        wait([leader.sentinel])  # it was killed: do not outlive it, and clean up after it
+        shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=follow, daemon=True).start()
+    try:
+        answer(arguments, listener, load_engines(arguments.sources), hangups)
+    except Exception as error:
+        sys.exit(f"error: {describe(error)}")
+
+
 def load_engine(source: Source) -> Engine:
     """Load the model that the source currently resolves to."""
     with resolve(source.where) as path:
@@ -65,8 +74,3 @@ def load_engine(source: Source) -> Engine:
 def load_engines(sources: list[Source]) -> list[Engine]:
     """Load every model."""
     return [load_engine(source) for source in sources]
-
-
-def configure_log() -> None:
-    """Log to standard error, with a timestamp on each line."""
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)

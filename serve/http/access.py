@@ -1,4 +1,7 @@
-"""Decides which requests are answered: by the host that they name, and by their bearer token."""
+"""Checks the Host header and the bearer token of every request.
+
+Starlette's TrustedHostMiddleware does not allow the addresses that kubelets and Prometheus use.
+"""
 
 import hmac
 import ipaddress
@@ -6,7 +9,10 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
-from serve.reader import Headers, HTTPError, Message
+from starlette.types import Scope
+
+from serve.http.bodies import Headers
+from serve.http.errors import HTTPError
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
 PAGES = {
@@ -54,7 +60,7 @@ class Access:
         self._hosts = {host.lower() for host in hosts}
         self._is_allowed = lru_cache(maxsize=1024)(self._is_allowed_host)
 
-    def check(self, scope: Message) -> None:
+    def check(self, scope: Scope) -> None:
         """Check a request by its path and headers.
 
         Raises:

@@ -1,25 +1,18 @@
-"""Reads request bodies within limits of size and time."""
+"""Reads request bodies and sends responses, within limits of size and time."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-Message = MutableMapping[str, Any]  # an ASGI scope or event
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from starlette.types import Receive, Send
+
+from serve.http.errors import HTTPError
+
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 4 * 2**20  # also once it is decompressed
-MAX_BYTES = 3 * MAX_BODY_BYTES  # of all bodies that are being read
-
-
-class HTTPError(Exception):
-    """An error response: its HTTP status and a message for the client."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+MAX_READ_BYTES = 3 * MAX_BODY_BYTES  # of all bodies that are being read
+SMALL_BYTES = 64 * 2**10  # uvicorn buffers as much per connection without waiting
+MAX_UNREAD_BYTES = 32 * 2**20  # of all larger responses that are being sent
 
 
 class Reader:
@@ -58,7 +51,7 @@ class Reader:
                 pieces.append(piece)
                 size += len(piece)
                 self._bytes += len(piece)
-                if self._bytes > MAX_BYTES:
+                if self._bytes > MAX_READ_BYTES:
                     raise HTTPError(503, "too many requests are sending: try again in a second")
         except asyncio.CancelledError as error:
             raise HTTPError(408, f"the body did not arrive within {self._timeout_s} s") from error
@@ -72,3 +65,32 @@ class Reader:
         for task, since in self._since.items():
             if since < latest:
                 task.cancel()
+
+
+class Writer:
+    """Sends responses, and counts the bytes of the large ones until their clients read them."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def check(self, size: int) -> None:
+        """Check that a body of this size may be sent now.
+
+        Raises:
+            HTTPError: it is large, and other large ones are still being sent (503).
+        """
+        if size > SMALL_BYTES and self._bytes and self._bytes + size > MAX_UNREAD_BYTES:
+            raise HTTPError(503, "too many responses are unread: try again in a second")
+
+    async def write(self, status: int, headers: Headers, body: bytes, send: Send) -> None:
+        """Send a response; return once its client has read all but what uvicorn buffers."""
+        large = len(body) > SMALL_BYTES
+        size = len(body) if large else 0
+        self._bytes += size
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": large})
+            if large:
+                await send({"type": "http.response.body", "body": b""})  # waits for the client
+        finally:
+            self._bytes -= size

@@ -1,4 +1,4 @@
-"""The tensors of the Open Inference Protocol, and what a model file declares of its own.
+"""The datatypes of the Open Inference Protocol, and the tensors that a model file declares.
 
 Source: https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md#tensor-data-types
 """
@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 Packed = bytearray | array | np.ndarray
+Arrays = dict[str, np.ndarray]
 
 
 class Datatype(NamedTuple):

@@ -8,15 +8,16 @@ from queue import SimpleQueue
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
 
-from serve import infer
-from serve.access import SECURITY_HEADERS, Access
-from serve.engine import Engine
-from serve.models import Models
-from serve.reader import HTTPError, Message, Reader, Receive, Send
-from serve.reload import Reloader
-from serve.routes import create_routes
-from serve.writer import Writer
+from serve.http.access import SECURITY_HEADERS, Access
+from serve.http.bodies import Reader, Writer
+from serve.http.errors import HTTPError
+from serve.http.infer import PATH, Inference
+from serve.http.routes import create_routes
+from serve.model.engine import Engine
+from serve.model.reload import Reloader
+from serve.model.served import ServedModels
 
 # Of requests to other routes than inference. FastAPI's errors keep bodies until garbage collection.
 MAX_OTHER_BYTES = 64 * 2**10
@@ -43,15 +44,15 @@ class App:
         log_requests: bool = False,
         poll_s: float | None = None,
     ) -> None:
-        self.models = Models(engines)
+        self.models = ServedModels(engines)
         self._reloader = Reloader(loads, self.models, reloads, poll_s)
         self._reader = Reader()
-        self._writer = Writer()
         self._access = access
         self._routes = create_routes(self.models, self._lifespan)
-        self._infer = infer.respond_and_log if log_requests else infer.respond
+        inference = Inference(self.models, self._reader, Writer())
+        self._infer = inference.respond_and_log if log_requests else inference.respond
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._routes(scope, receive, send)
@@ -61,9 +62,9 @@ class App:
         except HTTPError as error:
             await self._refuse(error, scope, receive, send)
             return
-        path = scope["method"] == "POST" and infer.PATH.fullmatch(scope["path"])
+        path = scope["method"] == "POST" and PATH.fullmatch(scope["path"])
         if path:
-            await self._infer(self.models, self._reader, self._writer, path, scope, receive, send)
+            await self._infer(path, scope, receive, send)
             return
         if scope["method"] == "POST":  # FastAPI would read a body without limits
             try:
@@ -76,7 +77,7 @@ class App:
             scope = {**scope, "method": "GET"}
         await self._routes(scope, receive, _secured(send))
 
-    async def _refuse(self, error: HTTPError, scope: Message, receive: Receive, send: Send) -> None:
+    async def _refuse(self, error: HTTPError, scope: Scope, receive: Receive, send: Send) -> None:
         client, path = scope["client"] or ("?",), scope["path"][:200]
         log.warning("%d for %s %r from %s", error.status, scope["method"], path, client[0])
         self.models.metrics.count_refusal(error.status)

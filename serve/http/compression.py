@@ -1,9 +1,10 @@
-"""How bodies are encoded: which part is JSON, and whether gzip or deflate compresses them."""
+"""Compresses and decompresses bodies, as the headers that describe them say."""
 
 import re
 import zlib
 
-from serve.reader import MAX_BODY_BYTES, Headers, HTTPError
+from serve.http.bodies import MAX_BODY_BYTES, Headers
+from serve.http.errors import HTTPError
 
 # By the name of an encoding, zlib's number for its format.
 WINDOW_BITS = {b"gzip": 31, b"deflate": 15, b"identity": 0}
@@ -11,11 +12,11 @@ COMPRESSED_FROM = 1024  # bytes of a response; a smaller one would gain nothing
 
 
 def read_encoding(headers: Headers) -> tuple[int | None, bytes, bytes]:
-    """Return what the headers say of a body, and of the response's.
+    """Return how a request's headers describe its body, and the encoding for the response.
 
     Returns:
-        The length in bytes of the JSON before raw tensors, or None if all is JSON; how the body is
-        compressed; and how the response may be. `identity` is not compressed at all.
+        The length in bytes of the JSON before raw tensors, or None if all is JSON; the encoding of
+        the body; and the one for the response. `identity` is not compressed at all.
 
     Raises:
         HTTPError: the length is not a number (400), or the body is compressed otherwise than by
@@ -38,7 +39,7 @@ def read_encoding(headers: Headers) -> tuple[int | None, bytes, bytes]:
 
 
 def _choose(accepted: bytes) -> bytes:
-    """Return the first that we can make of those that a client accepts."""
+    """Return the first supported encoding in Accept-Encoding."""
     for part in accepted.lower().split(b","):
         encoding, _, quality = part.replace(b" ", b"").partition(b";q=")
         if encoding in WINDOW_BITS and not re.fullmatch(rb"0(\.0*)?", quality):
@@ -50,7 +51,7 @@ def decompress(body: bytes, encoding: bytes) -> bytes:
     """Return the body as it was before compression.
 
     Raises:
-        HTTPError: it is larger than `MAX_BODY_BYTES` (413), or not so compressed (400).
+        HTTPError: it is larger than `MAX_BODY_BYTES` (413), or not in that encoding (400).
     """
     decompressor = zlib.decompressobj(WINDOW_BITS[encoding])
     try:

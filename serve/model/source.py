@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import NamedTuple
 
-EXPORTED = "artifacts/*/model.onnx"  # written by `dvc repro export`, below the project root
+PROJECT = Path(__file__).resolve().parents[2]
+EXPORTED = "artifacts/export/*.onnx"  # written by `dvc repro export`, below the project root
 NAMED = re.compile(r"(?:([\w.-]+)=)?(.*)")
 DOWNLOAD_S = 12.0  # MLflow alone would retry for minutes
 # An abandoned download ends soon, and no progress bar goes to the log.
@@ -28,8 +29,14 @@ class Source(NamedTuple):
     name: str | None = None
 
 
+def read_source(model: str) -> Source:
+    """Return the source that a value of --model names: WHERE or NAME=WHERE."""
+    name, where = NAMED.fullmatch(model).groups()  # type: ignore[union-attr]
+    return Source(where, name)
+
+
 def read_sources(models: list[str]) -> list[Source]:
-    """Return the sources that the values of --model name, each WHERE or NAME=WHERE.
+    """Return the sources that the values of --model name; see `read_source`.
 
     Raises:
         FileNotFoundError: one of them is `EXPORTED`, and no model has been exported.
@@ -39,8 +46,7 @@ def read_sources(models: list[str]) -> list[Source]:
         if model == EXPORTED:
             sources += [Source(str(path)) for path in exported()]
         else:
-            name, where = NAMED.fullmatch(model).groups()  # type: ignore[union-attr]
-            sources.append(Source(where, name))
+            sources.append(read_source(model))
     return sources
 
 
@@ -95,8 +101,7 @@ def exported() -> list[Path]:
     Raises:
         FileNotFoundError: there is none.
     """
-    project = Path(__file__).resolve().parents[1]
-    found = sorted(project.glob(EXPORTED))
+    found = sorted(PROJECT.glob(EXPORTED))
     if not found:
-        raise FileNotFoundError(f"{project / EXPORTED} not found: run `dvc repro export`")
+        raise FileNotFoundError(f"{PROJECT / EXPORTED} not found: run `dvc repro export`")
     return found
