@@ -21,24 +21,11 @@ DEATHS_S = 60.0
 log = logging.getLogger("serve")
 
 
-def answer_together(
-    count: int, create: Callable[[], SpawnProcess], hangups: SimpleQueue[int]
-) -> int:
-    """Serve with `count` processes until SIGTERM or SIGINT; return the exit status.
-
-    It is 0 if all have stopped cleanly, and 1 if one has not or if too many have died.
-
-    create: returns a worker that has not been started.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: hangups.put(number))
-    with TemporaryDirectory(prefix="serve-metrics-") as folder:
-        os.environ[METRICS_FOLDER] = folder
-        return Leader(count, create, hangups).lead()
-
-
 class Leader:
-    """Keeps the workers running, and forwards signals to them."""
+    """Keeps the workers running, and forwards signals to them.
+
+    create: returns a worker that has not been started. signals: the SIGHUPs.
+    """
 
     def __init__(
         self, count: int, create: Callable[[], SpawnProcess], signals: SimpleQueue[int]
@@ -51,11 +38,15 @@ class Leader:
         self._stop_by: float | None = None  # by time.monotonic()
 
     def lead(self) -> int:
-        """Start the workers and replace those that die, until told to stop or too many have died.
+        """Start the workers and replace those that die, until SIGTERM or SIGINT; return the exit
+        status: 0 if all have stopped cleanly, 1 if one has not or if too many have died."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self._signals.put(number))
+        with TemporaryDirectory(prefix="serve-metrics-") as folder:
+            os.environ[METRICS_FOLDER] = folder
+            return int(self._failed())
 
-        Returns:
-            The exit status.
-        """
+    def _failed(self) -> bool:
         for _ in range(self._count):
             self._start()
         failed = False
@@ -66,7 +57,7 @@ class Leader:
                 failed |= not self._replace(worker)
             if self._stop_by and time.monotonic() > self._stop_by:
                 self._forward(signal.SIGKILL)
-        return int(failed)
+        return failed
 
     def _start(self) -> None:
         worker = self._create()

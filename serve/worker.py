@@ -20,7 +20,8 @@ from serve.http.app import App
 from serve.http.connection import Connection
 from serve.model.engine import Engine
 from serve.model.metrics import METRICS_FOLDER
-from serve.model.reload import describe
+from serve.model.reload import Reloader, describe
+from serve.model.served import ServedModels
 from serve.model.source import Source, resolve
 from serve.process import GRACE_S, configure_log, handle_signals
 
@@ -30,8 +31,10 @@ def answer(
 ) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT, then finish started requests and exit 0."""
     access = Access(os.environ.get("SERVE_TOKEN"), arguments.allowed_hosts)
+    models = ServedModels(engines)
     loads = [partial(load_engine, source) for source in arguments.sources]
-    app = App(engines, loads, access, hangups, arguments.log_requests, arguments.poll)
+    reloader = Reloader(loads, models, hangups, arguments.poll)
+    app = App(models, access, reloader.start, arguments.log_requests)
     config = uvicorn.Config(
         app,
         http=Connection,
@@ -60,7 +63,8 @@ def answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
 
     Thread(target=follow, daemon=True).start()
     try:
-        answer(arguments, listener, load_engines(arguments.sources), hangups)
+        engines = [load_engine(source) for source in arguments.sources]
+        answer(arguments, listener, engines, hangups)
     except Exception as error:
         sys.exit(f"error: {describe(error)}")
 
@@ -69,8 +73,3 @@ def load_engine(source: Source) -> Engine:
     """Load the model that the source currently resolves to."""
     with resolve(source.where) as path:
         return Engine(path, source.name)
-
-
-def load_engines(sources: list[Source]) -> list[Engine]:
-    """Load every model."""
-    return [load_engine(source) for source in sources]

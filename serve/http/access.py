@@ -15,15 +15,8 @@ from serve.http.bodies import Headers
 from serve.http.errors import HTTPError
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
-PAGES = {
-    "/": "index.html",
-    "/style.css": "style.css",
-    "/page.js": "page.js",
-    "/drawing.js": "drawing.js",
-    "/pixels.js": "pixels.js",
-    "/docs": "docs.html",
-    "/docs.js": "docs.js",
-}
+FILES = ("style.css", "page.js", "drawing.js", "pixels.js", "docs.js")
+PAGES = {"/": "index.html", "/docs": "docs.html"} | {f"/{name}": name for name in FILES}
 # A browser sends no token for what it loads itself; these pages and the document hold no secret.
 OPEN_PATHS = {*PAGES, "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")

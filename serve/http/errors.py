@@ -1,4 +1,6 @@
-"""The exception that becomes a response."""
+"""Errors as responses."""
+
+INTERNAL_ERROR = "internal error, see the log"
 
 
 class HTTPError(Exception):

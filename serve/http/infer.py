@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.bodies import Headers, Reader, Writer
 from serve.http.compression import COMPRESSED_FROM, compress, decompress, read_encoding
-from serve.http.errors import HTTPError
+from serve.http.errors import INTERNAL_ERROR, HTTPError
 from serve.model.batching import OverloadError
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
 from serve.protocol.encoder import encode_json
@@ -21,6 +21,7 @@ from serve.protocol.numbers import RequestError
 
 REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+STATUSES = {UnknownModelError: 404, RequestError: 400, OverloadError: 503}
 log = logging.getLogger("serve")
 
 
@@ -40,18 +41,18 @@ class Inference:
         start = time.perf_counter()
         status, model = 200, None
         try:
-            model = self._find(path)
+            model = self._models.find(*path.groups())
             body, headers = await self._answer(model, scope["headers"], receive, start)
             self._writer.check(len(body))
-        except HTTPError as error:
-            status, body = error.status, encode_json(Error(str(error)))
+        except Exception as error:
+            status, reason = status_of(error), str(error)
+            if status == 500:
+                log.exception("inference request failed")
+                reason = INTERNAL_ERROR
+            body = encode_json(Error(reason))
             headers = [(b"content-type", b"application/json")]
             if status == 503:
                 headers.append((b"retry-after", b"1"))
-        except Exception:
-            log.exception("inference request failed")
-            status, body = 500, b'{"error":"internal error, see the log"}'
-            headers = [(b"content-type", b"application/json")]
         headers.append((b"content-length", b"%d" % len(body)))
         await self._writer.write(status, headers, body, send)
         if status != 200:  # the batcher observes the successful ones
@@ -84,12 +85,6 @@ class Inference:
         }
         log.info(encode_json(line).decode())
 
-    def _find(self, path: re.Match[str]) -> ServedModel:
-        try:
-            return self._models.find(*path.groups())
-        except UnknownModelError as error:
-            raise HTTPError(404, str(error)) from error
-
     async def _answer(
         self, model: ServedModel, headers: Headers, receive: Receive, start: float
     ) -> tuple[bytes, Headers]:
@@ -98,20 +93,15 @@ class Inference:
         start: when the request arrived, by time.perf_counter().
 
         Raises:
-            HTTPError: the request is invalid (400), too large (413), too slow (408) or compressed
-                otherwise than by gzip or deflate (415), or the server is overloaded (503).
+            HTTPError: the body is incomplete (400), too large (413), too slow (408) or compressed
+                otherwise than by gzip or deflate (415), or too many are being read (503).
+            RequestError, OverloadError: see `ServedModel.infer`.
         """
         json_length, compressed, accepted = read_encoding(headers)
         body = await self._reader.read(receive)
         if compressed != b"identity":
             body = decompress(body, compressed)
-        try:
-            content, json_length = await model.infer(body, json_length, start)
-        except RequestError as error:
-            raise HTTPError(400, str(error)) from error
-        except OverloadError as error:
-            message = "too many requests are waiting: try again in a second"
-            raise HTTPError(503, message) from error
+        content, json_length = await model.infer(body, json_length, start)
         described = [(b"content-type", b"application/json")]
         if json_length is not None:
             described = [
@@ -122,3 +112,8 @@ class Inference:
             described.append((b"content-encoding", accepted))
             content = compress(content, accepted)
         return content, described
+
+
+def status_of(error: Exception) -> int:
+    """Return the HTTP status of the response to a request that raised the error."""
+    return error.status if isinstance(error, HTTPError) else STATUSES.get(type(error), 500)

@@ -13,6 +13,7 @@ from starlette.types import StatelessLifespan
 
 from serve import __version__
 from serve.http.access import PAGES
+from serve.http.errors import INTERNAL_ERROR
 from serve.http.openapi import INFERENCE, add_schemas, errors
 from serve.model import descriptions
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
@@ -38,7 +39,7 @@ def create_routes(models: ServedModels, lifespan: StatelessLifespan[FastAPI]) ->
     )
     rest.add_exception_handler(StarletteHTTPException, _http_error)
     rest.add_exception_handler(RequestValidationError, _bad_request)
-    rest.add_exception_handler(UnknownModelError, _unknown_model)
+    rest.add_exception_handler(UnknownModelError, _not_found)
     rest.add_exception_handler(Exception, _server_error)
     add_server_routes(rest, models)
 
@@ -141,7 +142,7 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def _unknown_model(_request: Request, error: Exception) -> Response:
+async def _not_found(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 404)
 
 
@@ -152,4 +153,4 @@ async def _bad_request(_request: Request, error: Exception) -> Response:
 
 
 async def _server_error(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "internal error, see the log"}, 500)
+    return JSONResponse({"error": INTERNAL_ERROR}, 500)

@@ -25,27 +25,18 @@ class OverloadError(Exception):
 class Batcher:
     """Runs a model's requests in batches.
 
-    engine: runs them. metrics: record every batch and its requests.
-    max_waiting: maximum number of waiting rows, beyond which `infer` raises `OverloadError`; it
-        also bounds the latency. max_waiting_bytes: the same for the bodies of their requests.
-    max_batch: maximum number of rows in a batch of several requests.
+    engine: runs them. metrics: record every batch and its requests. waiting: rows that wait.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        metrics: ModelMetrics,
-        max_waiting: int = 4096,
-        max_waiting_bytes: int = 2**26,
-        max_batch: int = 256,
-    ) -> None:
-        self.waiting = 0  # rows
-        self.max_waiting = max_waiting
+    max_waiting = 4096  # rows, beyond which `infer` raises `OverloadError`; it bounds the latency
+    max_waiting_bytes = 2**26  # the same for the bodies of their requests
+    max_batch = 256  # rows in a batch of several requests
+
+    def __init__(self, engine: Engine, metrics: ModelMetrics) -> None:
+        self.waiting = 0
         self._waiting_bytes = 0
         self._engine = engine
         self._metrics = metrics
-        self._max_waiting_bytes = max_waiting_bytes
-        self.max_batch = max_batch
         self._queue: deque[Waiting] = deque()
 
     def infer(self, request: Request, start: float) -> asyncio.Future[Arrays]:
@@ -58,9 +49,9 @@ class Batcher:
         """
         if (
             self.waiting + request.rows > self.max_waiting
-            or self._waiting_bytes + request.size > self._max_waiting_bytes
+            or self._waiting_bytes + request.size > self.max_waiting_bytes
         ):
-            raise OverloadError
+            raise OverloadError("too many requests are waiting: try again in a second")
         loop = asyncio.get_running_loop()
         if not self._queue:
             loop.call_soon(loop.call_soon, self._run_all)  # two iterations: the first reads more
@@ -105,7 +96,6 @@ class Batcher:
     def _answer(self, batch: list[Waiting], outputs: Arrays) -> None:
         now = time.perf_counter()
         self._metrics.observe_requests(200, [now - start for *_, start in batch])
-        arrays = [(name, outputs[name]) for name in self._engine.output_names]
         end = 0
         for request, answer, _ in batch:
             begin, end = end, end + request.rows
@@ -114,7 +104,7 @@ class Batcher:
             if len(batch) == 1:
                 answer.set_result(outputs)
             else:
-                answer.set_result({name: array[begin:end] for name, array in arrays})
+                answer.set_result({name: array[begin:end] for name, array in outputs.items()})
 
     def _fail(self, batch: list[Waiting], error: Exception) -> None:
         """Run each request alone, so that only those fail that the model cannot run."""

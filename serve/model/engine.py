@@ -23,7 +23,7 @@ class Engine:
 
     name: the given name, or else the graph's.
     version: the first 12 digits of the file's SHA-256, which identify the model in each response.
-    inputs, outputs: its tensors, as the file declares them. output_names: those of the outputs.
+    inputs, outputs: its tensors, as the file declares them.
     batches: whether the first axis of every tensor is a batch of rows that do not depend on each
         other. As in Triton, it is if no input or output fixes its size; if these axes have names,
         they must be the same in all inputs.
@@ -77,7 +77,6 @@ class Engine:
         tensors, first_axes = self.inputs + self.outputs, {str(node.shape[:1]) for node in inputs}
         self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
         self.labels = read_labels(self.metadata, self.outputs)
-        self.output_names = [tensor.name for tensor in self.outputs]
 
     def _try(self) -> None:
         """Run one row and, as a graph may fix what its tensors leave open, two; but not if other
@@ -105,15 +104,6 @@ class Engine:
             column = np.array(values, datatype.dtype).reshape(axes)
             filled[name] = np.ascontiguousarray(np.broadcast_to(column, shape))
         return filled
-
-    def lacks(self) -> list[str]:
-        """Return what the file lacks, each with the consequence."""
-        lacks = []
-        if "self_test" not in self.metadata:
-            lacks.append("has no self-test: it is ready once it is loaded")
-        if not self.statistics:
-            lacks.append("has no training statistics: drift is not measured")
-        return lacks
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the model on one array per input; return the outputs by name, and the drift tensor

@@ -29,8 +29,10 @@ class ServedModel:
         self.batcher = Batcher(engine, self.metrics)
         self._decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
         self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
-        for lack in engine.lacks():
-            log.warning("%s %s", engine.name, lack)
+        if "self_test" not in engine.metadata:
+            log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
+        if not engine.statistics:
+            log.warning("%s has no training statistics: drift is not measured", engine.name)
 
     async def infer(
         self, body: bytes, json_length: int | None, start: float

@@ -35,19 +35,16 @@ def read_source(model: str) -> Source:
     return Source(where, name)
 
 
-def read_sources(models: list[str]) -> list[Source]:
-    """Return the sources that the values of --model name; see `read_source`.
+def exported() -> list[Source]:
+    """Return the project's exported models.
 
     Raises:
-        FileNotFoundError: one of them is `EXPORTED`, and no model has been exported.
+        FileNotFoundError: there is none.
     """
-    sources = []
-    for model in models:
-        if model == EXPORTED:
-            sources += [Source(str(path)) for path in exported()]
-        else:
-            sources.append(read_source(model))
-    return sources
+    found = [Source(str(path)) for path in sorted(PROJECT.glob(EXPORTED))]
+    if not found:
+        raise FileNotFoundError(f"{PROJECT / EXPORTED} not found: run `dvc repro export`")
+    return found
 
 
 @contextmanager
@@ -93,15 +90,3 @@ def download(model: str, folder: str) -> Path:
     if len(files) != 1:
         raise ValueError(f"{model} must contain one ONNX file, got {len(files)}")
     return files[0]
-
-
-def exported() -> list[Path]:
-    """Return the paths of the project's exported models.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    found = sorted(PROJECT.glob(EXPORTED))
-    if not found:
-        raise FileNotFoundError(f"{PROJECT / EXPORTED} not found: run `dvc repro export`")
-    return found
