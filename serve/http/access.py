@@ -9,10 +9,10 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
+from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from serve.http.bodies import Headers
-from serve.http.errors import HTTPError
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
 FILES = ("style.css", "page.js", "drawing.js", "pixels.js", "docs.js")
@@ -57,7 +57,7 @@ class Access:
         """Check a request by its path and headers.
 
         Raises:
-            HTTPError: its Host is not allowed (421), or it lacks the token (401).
+            HTTPException: its Host is not allowed (421), or it lacks the token (401).
         """
         path = scope["path"]
         if path in HEALTH_PATHS:
@@ -66,11 +66,13 @@ class Access:
         host = _value(headers, b"host")
         if not self._is_allowed(host):
             name = host.decode("latin-1")[:100]
-            raise HTTPError(421, f"the host {name!r} is not one of --allowed-hosts")
+            raise HTTPException(421, f"the host {name!r} is not one of --allowed-hosts")
         if self._token and path not in OPEN_PATHS:
             scheme, _, token = _value(headers, b"authorization").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
-                raise HTTPError(401, "missing or invalid bearer token")
+                raise HTTPException(
+                    401, "missing or invalid bearer token", {"www-authenticate": "Bearer"}
+                )
 
     def _is_allowed_host(self, header: bytes) -> bool:
         """Whether a page of another site cannot have sent the request.

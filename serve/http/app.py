@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.access import SECURITY_HEADERS, Access
 from serve.http.bodies import Reader, Writer
-from serve.http.errors import HTTPError
 from serve.http.infer import PATH, Inference
 from serve.http.routes import create_routes
 from serve.model.served import ServedModels
@@ -57,9 +57,8 @@ class App:
                     return
                 # FastAPI would read a body without limits.
                 receive = _received(await self._reader.read(receive, MAX_OTHER_BYTES))
-        except HTTPError as error:
-            headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
-            response = JSONResponse({"error": str(error)}, error.status, headers)
+        except HTTPException as error:
+            response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
             await response(scope, receive, _secured(send))
             return
         if scope["method"] == "HEAD":  # the response to GET, of which uvicorn drops the body
@@ -69,10 +68,10 @@ class App:
     def _check_access(self, scope: Scope) -> None:
         try:
             self._access.check(scope)
-        except HTTPError as error:
+        except HTTPException as error:
             client, path = scope["client"] or ("?",), scope["path"][:200]
-            log.warning("%d for %s %r from %s", error.status, scope["method"], path, client[0])
-            self._metrics.count_refusal(error.status)
+            log.warning("%d for %s %r from %s", error.status_code, scope["method"], path, client[0])
+            self._metrics.count_refusal(error.status_code)
             raise
 
     @asynccontextmanager

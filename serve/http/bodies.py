@@ -3,9 +3,8 @@
 import asyncio
 import time
 
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Send
-
-from serve.http.errors import HTTPError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -30,8 +29,8 @@ class Reader:
         """Return the complete body, of at most `limit` bytes.
 
         Raises:
-            HTTPError: the body is too large (413), too slow (408) or incomplete (400), or too many
-                are being read (503).
+            HTTPException: the body is too large (413), too slow (408) or incomplete (400), or too
+                many are being read (503).
         """
         task = asyncio.current_task()
         assert task
@@ -42,19 +41,21 @@ class Reader:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise HTTPError(400, "the client disconnected")
+                    raise HTTPException(400, "the client disconnected")
                 piece = message["body"]
                 if size + len(piece) > limit:
-                    raise HTTPError(413, f"the body exceeds {limit} bytes: send less")
+                    raise HTTPException(413, f"the body exceeds {limit} bytes: send less")
                 if not message["more_body"]:  # even if others send too much
                     return b"".join([*pieces, piece])
                 pieces.append(piece)
                 size += len(piece)
                 self._bytes += len(piece)
                 if self._bytes > MAX_READ_BYTES:
-                    raise HTTPError(503, "too many requests are sending: try again in a second")
+                    raise HTTPException(503, "too many requests are sending: try again in a second")
         except asyncio.CancelledError as error:
-            raise HTTPError(408, f"the body did not arrive within {self._timeout_s} s") from error
+            raise HTTPException(
+                408, f"the body did not arrive within {self._timeout_s} s"
+            ) from error
         finally:
             self._bytes -= size
             del self._since[task]
@@ -77,10 +78,10 @@ class Writer:
         """Check that a body of this size may be sent now.
 
         Raises:
-            HTTPError: it is large, and other large ones are still being sent (503).
+            HTTPException: it is large, and other large ones are still being sent (503).
         """
         if size > SMALL_BYTES and self._bytes and self._bytes + size > MAX_UNREAD_BYTES:
-            raise HTTPError(503, "too many responses are unread: try again in a second")
+            raise HTTPException(503, "too many responses are unread: try again in a second")
 
     async def write(self, status: int, headers: Headers, body: bytes, send: Send) -> None:
         """Send a response; return once its client has read all but what uvicorn buffers."""

@@ -8,15 +8,15 @@ import re
 import time
 import uuid
 
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.bodies import Headers, Reader, Writer
 from serve.http.compression import COMPRESSED_FROM, compress, decompress, read_encoding
-from serve.http.errors import INTERNAL_ERROR, HTTPError
 from serve.model.batching import OverloadError
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
 from serve.protocol.encoder import encode_json
-from serve.protocol.messages import Error
+from serve.protocol.messages import INTERNAL_ERROR, Error
 from serve.protocol.numbers import RequestError
 
 REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -45,8 +45,10 @@ class Inference:
             body, headers = await self._answer(model, scope["headers"], receive, start)
             self._writer.check(len(body))
         except Exception as error:
-            status, reason = status_of(error), str(error)
-            if status == 500:
+            status, reason = STATUSES.get(type(error), 500), str(error)
+            if isinstance(error, HTTPException):
+                status, reason = error.status_code, error.detail
+            elif status == 500:
                 log.exception("inference request failed")
                 reason = INTERNAL_ERROR
             body = encode_json(Error(reason))
@@ -56,7 +58,11 @@ class Inference:
         headers.append((b"content-length", b"%d" % len(body)))
         await self._writer.write(status, headers, body, send)
         if status != 200:  # the batcher observes the successful ones
-            self._models.observe_failure(model, status, time.perf_counter() - start)
+            latency_s = time.perf_counter() - start
+            if model:
+                model.metrics.observe_requests(status, [latency_s])
+            else:
+                self._models.metrics.observe_unknown(latency_s)
         return status
 
     async def respond_and_log(
@@ -93,8 +99,8 @@ class Inference:
         start: when the request arrived, by time.perf_counter().
 
         Raises:
-            HTTPError: the body is incomplete (400), too large (413), too slow (408) or compressed
-                otherwise than by gzip or deflate (415), or too many are being read (503).
+            HTTPException: the body is incomplete (400), too large (413), too slow (408) or
+                compressed otherwise than by gzip or deflate (415), or too many are being read (503).
             RequestError, OverloadError: see `ServedModel.infer`.
         """
         json_length, compressed, accepted = read_encoding(headers)
@@ -112,8 +118,3 @@ class Inference:
             described.append((b"content-encoding", accepted))
             content = compress(content, accepted)
         return content, described
-
-
-def status_of(error: Exception) -> int:
-    """Return the HTTP status of the response to a request that raised the error."""
-    return error.status if isinstance(error, HTTPError) else STATUSES.get(type(error), 500)

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 from starlette.types import StatelessLifespan
 
 from serve import __version__
 from serve.http.access import PAGES
-from serve.http.errors import INTERNAL_ERROR
 from serve.http.openapi import INFERENCE, add_schemas, errors
 from serve.model import descriptions
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
+from serve.protocol.messages import INTERNAL_ERROR
 
 PAGE = Path(__file__).parents[1] / "page"
 NAME = "python -m serve"
@@ -37,7 +37,7 @@ def create_routes(models: ServedModels, lifespan: StatelessLifespan[FastAPI]) ->
         redoc_url=None,
         responses=errors(401),
     )
-    rest.add_exception_handler(StarletteHTTPException, _http_error)
+    rest.add_exception_handler(HTTPException, _http_error)
     rest.add_exception_handler(RequestValidationError, _bad_request)
     rest.add_exception_handler(UnknownModelError, _not_found)
     rest.add_exception_handler(Exception, _server_error)
@@ -138,7 +138,7 @@ def add_page(rest: FastAPI, models: ServedModels) -> None:
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, StarletteHTTPException)
+    assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 

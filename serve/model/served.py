@@ -101,13 +101,6 @@ class ServedModels:
         """Return a model's version, or None if there is no such model."""
         return {engine.name: engine.version for engine in self.engines()}.get(name)
 
-    def observe_failure(self, model: ServedModel | None, status: int, latency_s: float) -> None:
-        """Record a failed request for a model, or for an unknown model if it is None."""
-        if model:
-            model.metrics.observe_requests(status, [latency_s])
-        else:
-            self.metrics.observe_unknown(latency_s)
-
 
 def check_names(engines: list[Engine]) -> None:
     """Raise ValueError if two models have the same name."""

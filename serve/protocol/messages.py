@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_ROWS = 1024  # in one request
+INTERNAL_ERROR = "internal error, see the log"
 # Generators of clients drop an array whose items are not described.
 Numbers = Annotated[list[Any], Meta(extra_json_schema={"items": {}})]
 
