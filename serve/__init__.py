@@ -1,4 +1,7 @@
-"""Serves ONNX models over the Open Inference Protocol; needs neither torch nor mlflow."""
+"""Serves ONNX models over the Open Inference Protocol.
+
+It never imports torch, and mlflow only to download a model from MLflow.
+"""
 
 import os
 

@@ -44,9 +44,9 @@ class Leader:
             signal.signal(number, lambda number, _frame: self._signals.put(number))
         with TemporaryDirectory(prefix="serve-metrics-") as folder:
             os.environ[METRICS_FOLDER] = folder
-            return int(self._failed())
+            return int(self._run())
 
-    def _failed(self) -> bool:
+    def _run(self) -> bool:
         for _ in range(self._count):
             self._start()
         failed = False

@@ -53,9 +53,8 @@ class Reader:
                 if self._bytes > MAX_READ_BYTES:
                     raise HTTPException(503, "too many requests are sending: try again in a second")
         except asyncio.CancelledError as error:
-            raise HTTPException(
-                408, f"the body did not arrive within {self._timeout_s} s"
-            ) from error
+            late = f"the body did not arrive within {self._timeout_s} s"
+            raise HTTPException(408, late) from error
         finally:
             self._bytes -= size
             del self._since[task]

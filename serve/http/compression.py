@@ -1,4 +1,4 @@
-"""Compresses and decompresses bodies, as the headers that describe them say."""
+"""Reads the headers that describe a body; compresses and decompresses it."""
 
 import re
 import zlib

@@ -100,7 +100,7 @@ class Inference:
 
         Raises:
             HTTPException: the body is incomplete (400), too large (413), too slow (408) or
-                compressed otherwise than by gzip or deflate (415), or too many are being read (503).
+                compressed otherwise than by gzip or deflate (415), or too many are arriving (503).
             RequestError, OverloadError: see `ServedModel.infer`.
         """
         json_length, compressed, accepted = read_encoding(headers)
