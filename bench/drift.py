@@ -17,8 +17,8 @@ from tqdm import tqdm
 from pipeline.core import files
 from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
-from serve.drift import WINDOW, drift_score
-from serve.engine import Engine
+from serve.model.drift import WINDOW, drift_score
+from serve.model.engine import Engine
 
 FASHION = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 WINDOWS = (64, 128, 256, 512, 1024)

@@ -12,13 +12,16 @@ import os
 import socket
 import sys
 import threading
+from functools import partial
+from multiprocessing.context import SpawnProcess
 
-from serve.access import check_token
-from serve.leader import answer_together
-from serve.model import EXPORTED, read_sources
-from serve.models import check_names
-from serve.reload import describe
-from serve.workers import answer, configure_log, handle_signals, load_engines
+from serve.http.access import check_token
+from serve.leader import Leader
+from serve.model.reload import describe
+from serve.model.served import check_names
+from serve.model.source import EXPORTED, exported, read_source
+from serve.process import configure_log, handle_signals
+from serve.worker import answer, answer_while_led, load_engine
 
 log = logging.getLogger("serve")
 
@@ -71,12 +74,6 @@ def check(arguments: argparse.Namespace) -> None:
         log.warning("%s is open to everyone who can reach it: set SERVE_TOKEN", arguments.host)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
-
-
 def main() -> None:
     """Load the models and serve them until stopped."""
     hangups = handle_signals()
@@ -84,20 +81,24 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         check(arguments)
-        arguments.sources = read_sources(getattr(arguments, "model", [EXPORTED]))
-        engines = load_engines(arguments.sources)
+        given = getattr(arguments, "model", None)
+        arguments.sources = [read_source(model) for model in given] if given else exported()
+        engines = [load_engine(source) for source in arguments.sources]
         check_names(engines)
-        listener = listen(arguments.host, arguments.port)
+        family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
+        address = (arguments.host, arguments.port)
+        listener = socket.create_server(address, family=family, backlog=2048)
     except Exception as error:  # of any type: MLflow and its storage raise many
         sys.exit(f"error: {describe(error)}")
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    address = f"http://{host}:{listener.getsockname()[1]}"
+    host = f"[{arguments.host}]" if family == socket.AF_INET6 else arguments.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
     for engine in engines:
-        print(f"{engine.name} version {engine.version} at {address}", flush=True)
+        print(f"{engine.name} version {engine.version} at {url}", flush=True)
     if arguments.workers == 1:
         answer(arguments, listener, engines, hangups)
     else:
-        sys.exit(answer_together(arguments, listener, hangups))
+        create = partial(SpawnProcess, target=answer_while_led, args=[arguments, listener])
+        sys.exit(Leader(arguments.workers, create, hangups).lead())
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from ruamel.yaml import YAML
 from pipeline.core.files import ROOT
 from pipeline.core.params import load_params
 from serve.__main__ import parse_arguments
-from serve.engine import Engine
-from serve.metrics import Metrics
+from serve.model.engine import Engine
+from serve.model.metrics import Metrics
+from serve.model.served import ServedModel
 
 FOLDER = ROOT / "compose"
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -190,7 +191,7 @@ def labels(expression: str) -> set[str]:
 
 def test_the_server_exports_every_metric_and_label_of_the_alerts_and_panels(model: Path) -> None:
     metrics = Metrics()
-    metrics.of_model(Engine(model))
+    ServedModel(Engine(model), metrics)
     families = text_string_to_metric_families(metrics.exposition().decode())
     exported = {"up": {"job"}}  # Prometheus's own
     for sample in [sample for family in families for sample in family.samples]:

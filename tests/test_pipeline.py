@@ -108,7 +108,7 @@ def test_nothing_changed_runs_nothing_but_promote_which_judges_nothing_again(
         ("pipeline/train/step.py", ["train", "study"]),
         ("pipeline/export/fold.py", ["export", "certify"]),
         ("pipeline/certify/figure.py", ["certify"]),
-        ("serve/engine.py", ["certify"]),
+        ("serve/model/engine.py", ["certify"]),
         ("pipeline/study/figures.py", ["study"]),
     ],
 )

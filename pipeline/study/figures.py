@@ -138,10 +138,8 @@ def overfitted_by_rate(tables: Tables) -> Figure:
     for column, (name, shape) in zip(grid.T, overfitting.SHAPES.items(), strict=True):
         for axes, (value, label) in zip(column, panels.items(), strict=True):
             draw_variants(axes, of(last, shape=name), "lr", value)
-            axes.set(
-                xlabel="learning rate", ylabel=label, title=shape.title if axes in grid[0] else ""
-            )
-            axes.set_xscale("log")
+            axes.set(xlabel="learning rate", ylabel=label, xscale="log")
+            axes.set_title(shape.title if axes in grid[0] else "")
             axes.set_xticks(overfitting.LRS, [f"{lr:g}" for lr in overfitting.LRS])
             axes.minorticks_off()
             axes.label_outer()

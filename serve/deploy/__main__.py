@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from string import Template
 
-from serve.descriptions import model_config
-from serve.engine import Engine
-from serve.model import EXPORTED, read_sources, resolve
+from ruamel.yaml import YAML
+
+from serve.model.descriptions import model_config
+from serve.model.engine import Engine
+from serve.model.source import PROJECT, read_source, resolve
 
 TEMPLATES = Path(__file__).parent
 
@@ -59,13 +61,20 @@ def inference_service(engine: Engine, storage_uri: str) -> str:
     )
 
 
+def deployed() -> Path:
+    """Return the path of the network that params.yaml names in `export.network`."""
+    params = YAML(typ="safe").load(PROJECT / "params.yaml")
+    return PROJECT / "artifacts" / "export" / f"{params['export']['network']}.onnx"
+
+
 def main() -> None:
     """Write the repository and the manifest."""
     parser = argparse.ArgumentParser(prog="python -m serve.deploy", description=__doc__)
     parser.add_argument("folder", type=Path, help="the repository to write, created if missing")
     parser.add_argument(
-        "--model", default=EXPORTED,
-        help="an ONNX file, or models:/NAME@ALIAS in MLflow (default: %(default)s)",
+        "--model",
+        help="an ONNX file, or models:/NAME@ALIAS in MLflow (default: the network that params.yaml "
+        "names in export.network)",
     )  # fmt: skip
     parser.add_argument(
         "--storage-uri", default="s3://models/mnist-batchnorm",
@@ -73,12 +82,9 @@ def main() -> None:
     )  # fmt: skip
     arguments = parser.parse_args()
     try:
-        sources = read_sources([arguments.model])
-        if len(sources) > 1:
-            names = ", ".join(source.where for source in sources)
-            raise ValueError(f"several models have been exported, choose one with --model: {names}")
-        with resolve(sources[0].where) as path:
-            engine, content = Engine(path, sources[0].name), path.read_bytes()
+        source = read_source(arguments.model or str(deployed()))
+        with resolve(source.where) as path:
+            engine, content = Engine(path, source.name), path.read_bytes()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     numbered = arguments.folder / engine.name / "1"

@@ -21,7 +21,7 @@ from pipeline.core.params import load_params
 from pipeline.data.load import load_dataset
 from pipeline.export.build import load_network
 from pipeline.export.graph import float64_logits
-from serve.engine import Engine
+from serve.model.engine import Engine
 from tests.certify.broken import MUTANTS, NOT_EXPORTED, Mutant, exported
 
 CHECKS = ["self-test", "file", "optimized file", "JSON", "binary", "extremes", "same bytes"]

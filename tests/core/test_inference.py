@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.core.inference import ENCODINGS, infer, json_request
 from pipeline.data.load import Dataset
-from serve.engine import Engine
+from serve.model.engine import Engine
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

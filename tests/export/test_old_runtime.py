@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.load import Dataset
-from serve.engine import Engine
+from serve.model.engine import Engine
 from tests.support import install
 
 RUN = """

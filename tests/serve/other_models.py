@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from serve.engine import Arrays
-from serve.tensors import DATATYPES
+from serve.protocol.tensors import DATATYPES, Arrays
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
 MODELS = {

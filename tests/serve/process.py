@@ -16,8 +16,10 @@ import numpy as np
 import psutil
 
 from pipeline.core.files import ROOT
-from serve.batching import Batcher
-from serve.engine import Arrays
+from serve.model.engine import Engine
+from serve.model.served import ServedModel
+from serve.protocol.decoder import Decoder
+from serve.protocol.tensors import Arrays
 
 MODEL = "/v2/models/batchnorm_mlp"
 INFER = f"{MODEL}/infer"
@@ -35,11 +37,16 @@ def raw_request(images: np.ndarray) -> tuple[bytes, dict[str, str]]:
     return head.encode() + images.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
 
 
-def infer(batcher: Batcher, images: np.ndarray) -> asyncio.Future[Arrays]:
+def decoder(engine: Engine) -> Decoder:
+    """A decoder of requests for the engine's model."""
+    return Decoder(engine.inputs, engine.outputs, engine.batches)
+
+
+def infer(model: ServedModel, images: np.ndarray) -> asyncio.Future[Arrays]:
     """Queue a request for the images."""
     body, headers = raw_request(images)
-    request = batcher.engine.decoder.decode(body, int(*headers.values()))
-    return batcher.infer(batcher.engine, request, 0.0)
+    request = decoder(model.engine).decode(body, int(*headers.values()))
+    return model.batcher.infer(request, 0.0)
 
 
 def http_request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:

@@ -9,10 +9,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from starlette.exceptions import HTTPException
 
 from pipeline.core.files import ROOT
-from serve.access import Access, check_token
-from serve.reader import HTTPError
+from serve.http.access import Access, check_token
 from tests.serve.process import (
     INFER,
     MODEL,
@@ -143,7 +143,7 @@ def test_a_host_must_be_an_address_or_allowed(host: str, allowed: bool) -> None:
     if allowed:
         access.check(scope)
     else:
-        with pytest.raises(HTTPError, match="not one of --allowed-hosts"):
+        with pytest.raises(HTTPException, match="not one of --allowed-hosts"):
             access.check(scope)
     access.check(scope | {"path": "/v2/health/ready"})
     Access(hosts=["*"]).check(scope)

@@ -11,11 +11,11 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from serve.app import MAX_OTHER_BYTES
-from serve.engine import Arrays, Engine
-from serve.tensors import DATATYPES
+from serve.http.app import MAX_OTHER_BYTES
+from serve.model.engine import Engine
+from serve.protocol.tensors import DATATYPES, Arrays
 from tests.serve.other_models import HEADER, INPUTS, MODELS, request, write
-from tests.serve.process import serving
+from tests.serve.process import decoder, serving
 
 
 def outputs(response: httpx.Response) -> Arrays:
@@ -116,7 +116,7 @@ def test_a_number_that_does_not_fit_is_refused(tmp_path: Path, value: Any) -> No
     engine = Engine(write(tmp_path, text))
     tensor = {"name": "x", "datatype": "UINT32", "shape": [1, 1], "data": [value]}
     with pytest.raises(ValueError, match=r"x must hold UINT32|Expected `int"):
-        engine.decoder.decode(json.dumps({"inputs": [tensor]}).encode())
+        decoder(engine).decode(json.dumps({"inputs": [tensor]}).encode())
 
 
 def test_a_bool_of_raw_bytes_is_0_or_1(client: httpx.Client) -> None:
@@ -148,7 +148,7 @@ def test_inputs_whose_first_axes_differ_have_no_batch(tmp_path: Path) -> None:
     inputs = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 4), np.float32)}
     engine = Engine(write(tmp_path, text))
     assert not engine.batches
-    found = engine.decoder.decode(request(inputs)[0])
+    found = decoder(engine).decode(request(inputs)[0])
     assert np.array_equal(engine.infer(found.inputs)["y"], np.full((2, 4), 3))
 
 
@@ -173,14 +173,14 @@ def test_a_number_that_would_become_infinite_is_refused(
     name = engine.inputs[0].datatype.name
     tensor = {"name": "x", "datatype": name, "shape": [1], "data": [number]}
     with pytest.raises(ValueError, match=f"x must hold {name}: a number is too large"):
-        engine.decoder.decode(json.dumps({"inputs": [tensor]}).encode())
+        decoder(engine).decode(json.dumps({"inputs": [tensor]}).encode())
 
 
 def test_shapes_that_no_array_has_are_refused(tmp_path: Path) -> None:
     text = "open (float[N, H, W] x) => (float[N, H, W] y) { y = Identity (x) }"
-    decoder = Engine(write(tmp_path, text)).decoder
+    decode = decoder(Engine(write(tmp_path, text))).decode
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 0, 2**70], "data": []}
     with pytest.raises(ValueError, match="cannot have shape"):
-        decoder.decode(json.dumps({"inputs": [tensor]}).encode())
+        decode(json.dumps({"inputs": [tensor]}).encode())
     with pytest.raises(ValueError, match="does not tell the shape of x"):
-        decoder.decode(b"1234", 0)
+        decode(b"1234", 0)

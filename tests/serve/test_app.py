@@ -1,7 +1,6 @@
 import asyncio
 import re
 from pathlib import Path
-from queue import SimpleQueue
 
 import httpx
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 from pipeline.core.files import ROOT
 from pipeline.core.inference import json_request
 from pipeline.data.load import Dataset
-from serve.access import Access
-from serve.app import App
-from serve.engine import Engine
+from serve.http.access import Access
+from serve.http.app import App
+from serve.model.engine import Engine
+from serve.model.served import ServedModels
 
 MODEL = "/v2/models/batchnorm_mlp"
 
@@ -55,7 +55,7 @@ def test_readiness_is_503_while_the_model_fails(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(model)
-    app = App([engine], [lambda: engine], Access(), SimpleQueue())
+    app = App(ServedModels([engine]), Access(), start=lambda: None)
     paths = ("/v2/health/ready", f"{MODEL}/ready")
 
     async def statuses() -> list[int]:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.data.load import Dataset
-from serve.batching import Batcher, OverloadError
-from serve.engine import Arrays, Engine
-from serve.metrics import Metrics
-from tests.serve.process import infer, raw_request
+from serve.model.batching import OverloadError
+from serve.model.engine import Engine
+from serve.model.metrics import Metrics
+from serve.model.served import ServedModel
+from serve.protocol.tensors import Arrays
+from tests.serve.process import decoder, infer, raw_request
 
 
 class Watched(Engine):
@@ -34,8 +36,8 @@ def test_waiting_requests_are_one_batch_and_each_gets_its_own_logits(
     requests = np.split(small_dataset.test_images[:12], [1, 3, 6])
 
     async def infer_all() -> list[np.ndarray]:
-        batcher = Batcher(engine, Metrics())
-        answers = await asyncio.gather(*(infer(batcher, images) for images in requests))
+        served = ServedModel(engine, Metrics())
+        answers = await asyncio.gather(*(infer(served, images) for images in requests))
         return [outputs["logits"] for outputs in answers]
 
     logits = asyncio.run(infer_all())
@@ -49,8 +51,9 @@ def test_a_batch_does_not_exceed_its_maximum_size(model: Path, small_dataset: Da
     engine = Watched(model)
 
     async def infer_all() -> None:
-        batcher = Batcher(engine, Metrics(), max_batch=4)
-        await asyncio.gather(*(infer(batcher, small_dataset.test_images[:3]) for _ in range(3)))
+        served = ServedModel(engine, Metrics())
+        served.batcher.max_batch = 4
+        await asyncio.gather(*(infer(served, small_dataset.test_images[:3]) for _ in range(3)))
 
     asyncio.run(infer_all())
     assert engine.sizes == [3, 3, 3]
@@ -60,12 +63,13 @@ def test_a_request_beyond_the_limit_is_refused_immediately(
     model: Path, small_dataset: Dataset
 ) -> None:
     async def infer_too_much() -> None:
-        batcher = Batcher(Engine(model), Metrics(), max_waiting=4)
-        first = infer(batcher, small_dataset.test_images[:3])
+        served = ServedModel(Engine(model), Metrics())
+        served.batcher.max_waiting = 4
+        first = infer(served, small_dataset.test_images[:3])
         with pytest.raises(OverloadError):
-            infer(batcher, small_dataset.test_images[:2])
+            infer(served, small_dataset.test_images[:2])
         await first
-        await infer(batcher, small_dataset.test_images[:4])
+        await infer(served, small_dataset.test_images[:4])
 
     asyncio.run(infer_too_much())
 
@@ -83,15 +87,15 @@ def test_a_failure_reaches_the_requests_that_cause_it_and_no_other(
         return outputs
 
     async def infer_all() -> None:
-        batcher = Batcher(engine, Metrics())
+        served = ServedModel(engine, Metrics())
         with monkeypatch.context() as patch:
             patch.setattr(engine, "infer", fail_if_blank)
-            requests = (infer(batcher, images) for images in (image, 0 * image, image, 0 * image))
+            requests = (infer(served, images) for images in (image, 0 * image, image, 0 * image))
             answers: list[Any] = await asyncio.gather(*requests, return_exceptions=True)
         assert engine.sizes == [4, 1, 1, 1, 1]
         assert [type(answer) for answer in answers] == [dict, ZeroDivisionError] * 2
         alone = engine.infer({"images": image})
-        for answer in (answers[0], answers[2], await infer(batcher, image)):
+        for answer in (answers[0], answers[2], await infer(served, image)):
             assert np.array_equal(answer["logits"], alone["logits"])
 
     asyncio.run(infer_all())
@@ -105,12 +109,12 @@ def test_requests_that_fail_are_freed_without_garbage_collection(
     monkeypatch.setattr(engine, "infer", lambda _inputs: 1 / 0)
 
     async def infer_all() -> list[weakref.ref[np.ndarray]]:
-        batcher, images, answers = Batcher(engine, Metrics()), [], []
+        served, images, answers = ServedModel(engine, Metrics()), [], []
         for _ in range(count):
             body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
-            request = engine.decoder.decode(body, int(*headers.values()))
+            request = decoder(engine).decode(body, int(*headers.values()))
             images.append(weakref.ref(request.inputs["images"]))
-            answers.append(batcher.infer(engine, request, 0.0))
+            answers.append(served.batcher.infer(request, 0.0))
         await asyncio.wait(answers)
         assert [type(answer.exception()) for answer in answers] == [ZeroDivisionError] * count
         return images
@@ -128,23 +132,23 @@ def test_no_caller_is_lost_if_recording_its_batch_fails(
     model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     async def infer_all() -> None:
-        batcher = Batcher(Engine(model), Metrics())
+        served = ServedModel(Engine(model), Metrics())
         with monkeypatch.context() as patch:
-            patch.setattr(batcher.metrics, part, lambda *_: 1 / 0)
-            requests = (infer(batcher, small_dataset.test_images[:1]) for _ in range(2))
+            patch.setattr(served.metrics, part, lambda *_: 1 / 0)
+            requests = (infer(served, small_dataset.test_images[:1]) for _ in range(2))
             errors = await asyncio.wait_for(asyncio.gather(*requests, return_exceptions=True), 5)
         assert [type(error) for error in errors] == [ZeroDivisionError] * 2
-        await asyncio.wait_for(infer(batcher, small_dataset.test_images[:1]), 5)
+        await asyncio.wait_for(infer(served, small_dataset.test_images[:1]), 5)
 
     asyncio.run(infer_all())
 
 
 def test_a_canceled_request_does_not_affect_the_others(model: Path, small_dataset: Dataset) -> None:
     async def infer_all() -> None:
-        batcher = Batcher(Engine(model), Metrics())
-        canceled, other = (infer(batcher, small_dataset.test_images[:1]) for _ in range(2))
+        served = ServedModel(Engine(model), Metrics())
+        canceled, other = (infer(served, small_dataset.test_images[:1]) for _ in range(2))
         canceled.cancel()
         await other
-        assert batcher.waiting == 0
+        assert served.batcher.waiting == 0
 
     asyncio.run(infer_all())

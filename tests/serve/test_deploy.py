@@ -18,7 +18,8 @@ from kserve import models
 from ruamel.yaml import YAML
 
 from pipeline.core.files import ROOT
-from serve.engine import Engine
+from serve.deploy import __main__ as deploy
+from serve.model.engine import Engine
 from tests.serve.process import INFER, launched, raw_request
 
 # In a process of its own: kserve and tritonclient.grpc define the same protobuf names.
@@ -75,6 +76,21 @@ def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path, model:
     version = Engine(model).version
     assert manifest["metadata"]["labels"] == {"model-version": version}
     assert predictor["model"]["storageUri"] == f"s3://models/mnist-batchnorm/{version}"
+
+
+def test_the_network_of_params_yaml_is_the_default(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = tmp_path / "artifacts" / "export"
+    exported.mkdir(parents=True)
+    (exported / "other.onnx").write_bytes(b"not to be read")
+    shutil.copy(model, exported / "wanted.onnx")
+    (tmp_path / "params.yaml").write_text("export:\n  network: wanted\n")
+    monkeypatch.setattr(deploy, "PROJECT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["serve.deploy", str(tmp_path / "repository")])
+    deploy.main()
+    written = tmp_path / "repository/batchnorm_mlp/1/model.onnx"
+    assert written.read_bytes() == model.read_bytes()
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, ...]]:

@@ -8,10 +8,10 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from pipeline.data.load import Dataset
-from serve.batching import Batcher
-from serve.drift import WINDOW, DriftWindow, Statistics, drift_score
-from serve.engine import Engine
-from serve.metrics import Metrics
+from serve.model.drift import WINDOW, DriftWindow, Statistics, drift_score
+from serve.model.engine import Engine
+from serve.model.metrics import Metrics
+from serve.model.served import ServedModel
 from tests.serve.process import infer
 
 MODEL = '{model="batchnorm_mlp"}'  # the label of its metrics
@@ -59,9 +59,9 @@ def exposition(model: Path, images: np.ndarray) -> str:
 
     async def infer_twice() -> str:
         metrics = Metrics()
-        batcher = Batcher(Engine(model), metrics)
+        served = ServedModel(Engine(model), metrics)
         for _ in range(2):
-            await infer(batcher, images)
+            await infer(served, images)
         return metrics.exposition().decode()
 
     return asyncio.run(infer_twice())

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import httpx
 import numpy as np
 import pytest
+from starlette.exceptions import HTTPException
 
-from serve.encoding import read_encoding
-from serve.reader import MAX_BODY_BYTES, HTTPError
+from serve.http.bodies import MAX_BODY_BYTES
+from serve.http.compression import read_encoding
 from tests.serve.exchanges import INFER, ONE, THREE, json_request, outputs
 
 JSON = json_request("json").body
@@ -93,7 +94,7 @@ def test_the_first_encoding_that_a_client_accepts_is_chosen(accepted: str, chose
 
 def test_blanks_around_the_length_do_not_matter() -> None:
     assert read_encoding([(b"inference-header-content-length", b" 12 ")])[0] == 12
-    with pytest.raises(HTTPError, match="1 to 18 digits"):
+    with pytest.raises(HTTPException, match="1 to 18 digits"):
         read_encoding([(b"inference-header-content-length", b"1 2")])
 
 

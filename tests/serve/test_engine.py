@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.files import ROOT
 from pipeline.data.load import Dataset
-from serve.engine import Engine
+from serve.model.engine import Engine
 from tests.serve.bad_models import BAD
 
 
@@ -77,9 +77,9 @@ def test_a_model_of_other_sizes_or_metadata_is_refused_with_the_reason(
 def test_serving_imports_neither_torch_nor_mlflow(model: Path) -> None:
     code = (
         "import sys; from pathlib import Path; import serve.__main__;"
-        "from serve.app import App; from serve.engine import Engine;"
-        "from serve.access import Access; import queue;"
-        "App([Engine(Path(sys.argv[1]))], [], Access(), queue.SimpleQueue());"
+        "from serve.http.access import Access; from serve.http.app import App;"
+        "from serve.model.engine import Engine; from serve.model.served import ServedModels;"
+        "App(ServedModels([Engine(Path(sys.argv[1]))]), Access(), lambda: None);"
         "sys.exit(str({'torch', 'mlflow', 'pipeline', 'models'} & set(sys.modules) or 0))"
     )
     done = subprocess.run([sys.executable, "-c", code, model], cwd=ROOT, capture_output=True)

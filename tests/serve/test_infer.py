@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
-from serve import infer
-from serve.batching import Batcher
-from serve.engine import Engine
-from serve.models import Models
-from serve.reader import MAX_BODY_BYTES, Headers, Message, Reader
-from serve.writer import Writer
+from serve.http.bodies import MAX_BODY_BYTES, Headers, Reader, Writer
+from serve.http.infer import PATH, Inference
+from serve.model.engine import Engine
+from serve.model.served import ServedModels
 
 BODY = json.dumps(
     {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 28, 28], "data": [0] * 784}]}
@@ -19,7 +18,7 @@ BODY = json.dumps(
 
 
 def infer_pieces(
-    models: Models,
+    models: ServedModels,
     pieces: Iterable[bytes | None],
     headers: Headers | None = None,
     timeout_s: float = 10,
@@ -37,15 +36,14 @@ def infer_pieces(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    path = infer.PATH.fullmatch("/v2/models/batchnorm_mlp/infer")
+    path = PATH.fullmatch("/v2/models/batchnorm_mlp/infer")
     assert path
 
     async def respond() -> None:
         reader = Reader(timeout_s)
         scope = {"headers": headers or []}
-        answering = asyncio.create_task(
-            infer.respond(models, reader, Writer(), path, scope, receive, send)
-        )
+        inference = Inference(models, reader, Writer())
+        answering = asyncio.create_task(inference.respond(path, scope, receive, send))
         while not answering.done():
             await asyncio.sleep(0.01)
             reader.cancel_slow()
@@ -55,18 +53,18 @@ def infer_pieces(
 
 
 @pytest.fixture
-def models(model: Path) -> Models:
-    return Models([Engine(model)])
+def models(model: Path) -> ServedModels:
+    return ServedModels([Engine(model)])
 
 
-def test_a_body_in_pieces_is_one_body(models: Models) -> None:
+def test_a_body_in_pieces_is_one_body(models: ServedModels) -> None:
     status, _, response = infer_pieces(models, [BODY[:100], BODY[100:], b""])
     assert status == 200
     assert response["model_version"] == models.engines()[0].version
 
 
 @pytest.mark.parametrize("pieces", [1, 5])
-def test_a_body_over_the_limit_is_413(models: Models, pieces: int) -> None:
+def test_a_body_over_the_limit_is_413(models: ServedModels, pieces: int) -> None:
     piece = b" " * (MAX_BODY_BYTES // pieces + 1)
     status, _, response = infer_pieces(models, [piece] * pieces + [b""])
     assert status == 413
@@ -74,18 +72,20 @@ def test_a_body_over_the_limit_is_413(models: Models, pieces: int) -> None:
 
 
 @pytest.mark.parametrize("pieces", [[None], [BODY[:100], None]])
-def test_a_body_that_does_not_arrive_is_408(models: Models, pieces: list[bytes | None]) -> None:
+def test_a_body_that_does_not_arrive_is_408(
+    models: ServedModels, pieces: list[bytes | None]
+) -> None:
     assert infer_pieces(models, pieces, timeout_s=0.05)[0] == 408
 
 
-def test_overload_is_503_with_a_time_to_retry_after(models: Models) -> None:
-    models.batchers[0] = Batcher(models.engines()[0], models.metrics, max_waiting=0)
+def test_overload_is_503_with_a_time_to_retry_after(models: ServedModels) -> None:
+    models.served[0].batcher.max_waiting = 0
     status, headers, _ = infer_pieces(models, [BODY])
     assert (status, headers[b"retry-after"]) == (503, b"1")
 
 
 def test_an_internal_failure_is_500_without_a_traceback(
-    models: Models, monkeypatch: pytest.MonkeyPatch
+    models: ServedModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models.engines()[0], "infer", lambda _inputs: 1 / 0)
     status, _, response = infer_pieces(models, [BODY])
@@ -104,7 +104,7 @@ def test_an_internal_failure_is_500_without_a_traceback(
     ],
 )
 def test_an_invalid_header_is_400_and_an_unsupported_encoding_415(
-    models: Models, name: bytes, value: bytes, expected: int, reason: str
+    models: ServedModels, name: bytes, value: bytes, expected: int, reason: str
 ) -> None:
     status, _, response = infer_pieces(models, [BODY], [(name, value)])
     assert status == expected

@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serve.protocol import Decoder, RequestError
-from serve.responses import Encoder
-from serve.tensors import DATATYPES, Tensor
+from serve.protocol.decoder import Decoder
+from serve.protocol.encoder import Encoder
+from serve.protocol.numbers import RequestError
+from serve.protocol.tensors import DATATYPES, Tensor
 
 INPUTS = [Tensor("images", DATATYPES["tensor(uint8)"], (-1, 28, 28))]
 OUTPUTS = [

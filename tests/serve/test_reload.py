@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 import pytest
 
-from serve.engine import Engine
-from serve.models import Models
-from serve.reload import Reloader
+from serve.model.engine import Engine
+from serve.model.reload import Reloader
+from serve.model.served import ServedModels
 from tests.serve.bad_models import BAD
 from tests.serve.load import Served, load, versions
 from tests.serve.process import INFER, MODEL, Record, raw_request, serving, wait_until
@@ -123,15 +123,14 @@ def test_whatever_a_load_raises_the_next_one_works(
     next_load = Mock(side_effect=[error, Engine(other_model)])
 
     async def reload_twice() -> None:
-        models, requests = Models([Engine(model)]), queue.SimpleQueue[int]()
-        (batcher,) = models.batchers
-        old = batcher.engine.version
+        models, requests = ServedModels([Engine(model)]), queue.SimpleQueue[int]()
+        (old,) = [engine.version for engine in models.engines()]
         Reloader([next_load], models, requests).start()
         requests.put(signal.SIGHUP)
         await until(lambda: f"batchnorm_mlp: reload failed, kept version {old}" in caplog.text)
-        assert batcher.engine.version == old
+        assert models.version("batchnorm_mlp") == old
         requests.put(signal.SIGHUP)
-        await until(lambda: batcher.engine.version != old)
+        await until(lambda: models.version("batchnorm_mlp") != old)
 
     asyncio.run(reload_twice())
     assert caplog.text.count("\n") == caplog.text.count("serve:") == len(caplog.records)

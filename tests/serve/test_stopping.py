@@ -23,14 +23,14 @@ from tests.serve.process import (
 )
 
 HANGING = """
-import sys, time, pathlib, serve.__main__, serve.workers
-load, hang = serve.workers.load_engine, pathlib.Path(sys.argv.pop(1))
+import sys, time, pathlib, serve.__main__, serve.worker
+load, hang = serve.worker.load_engine, pathlib.Path(sys.argv.pop(1))
 def load_or_hang(model):
     while hang.exists():
         hang.with_suffix(".seen").touch()
         time.sleep(0.1)
     return load(model)
-serve.workers.load_engine = load_or_hang
+serve.worker.load_engine = load_or_hang
 serve.__main__.main()
 """
 

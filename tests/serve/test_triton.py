@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from bench.peers import triton
 from pipeline.core.files import ROOT
-from serve.deploy import triton
 from tests.serve.exchanges import Exchange, invalid, valid
 from tests.serve.process import Record, serving, wait_until
 from tests.support import free_port
@@ -62,7 +62,7 @@ def answers(
     try:
         triton.install()
     except OSError as error:
-        pytest.skip(f"{error}; python -m serve.deploy.triton would install it")
+        pytest.skip(f"{error}; python -m bench.peers.triton would install it")
     folder = tmp_path_factory.mktemp("triton")
     model, repository = folder / "model.onnx", folder / "repository"
     model.write_bytes(exported)

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from serve.metrics import FILES
+from serve.model.metrics import FILES
 from tests.serve.load import Served, versions
 from tests.serve.process import INFER, Record, raw_request, serving, started, wait_until
 

@@ -1,6 +1,7 @@
 """The metrics that Prometheus reads at /metrics, aggregated over all workers."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from prometheus_client import (
     multiprocess,
 )
 
-from serve.drift import DriftWindow
-from serve.engine import Arrays, Engine
+from serve.model.drift import DriftWindow, Statistics
+from serve.protocol.tensors import Arrays
 
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 STATUSES = [200, 400, 404, 408, 413, 415, 500, 503]
@@ -77,17 +78,12 @@ class Metrics:
         self._refusals = {status: refusals.labels(str(status)) for status in (401, 421)}
         self._unknown = self.latency.labels("", "404")
 
-    def of_model(self, engine: Engine) -> "ModelMetrics":
-        """Return what records the requests to a model."""
-        return ModelMetrics(self, engine)
-
     def count_refusal(self, status: int) -> None:
         """Count a request that access.py has refused."""
         self._refusals[status].inc()
 
     def observe_unknown(self, latency_s: float) -> None:
-        """Record a request to a model that there is not: with an empty name, since its own could
-        be any."""
+        """Record a request for an unknown model, with an empty name: any client can invent one."""
         self._unknown.observe(latency_s)
 
     def exposition(self) -> bytes:
@@ -100,25 +96,35 @@ class Metrics:
 
 
 class ModelMetrics:
-    """The metrics of one version of a model, from when it is served until it is replaced."""
+    """The metrics of one version of a model.
 
-    def __init__(self, metrics: Metrics, engine: Engine) -> None:
-        name = engine.name
+    labels: the names of the classes, by output. statistics: for the drift window, or None.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        name: str,
+        version: str,
+        labels: Mapping[str, Sequence[str]],
+        statistics: Statistics | None,
+    ) -> None:
         self._latency = {status: metrics.latency.labels(name, str(status)) for status in STATUSES}
         self._batch = metrics.batch.labels(name)
         self._drift = metrics.drift.labels(name)
         self._drift.set(float("nan"))
-        self._info = metrics.info.labels(name, engine.version)
+        self._info = metrics.info.labels(name, version)
         self._info.set(1)
-        self._engine = engine
-        self._window = DriftWindow(engine.statistics) if engine.statistics else None
-        self._classes = next(iter(engine.labels), None)  # the first output that has any
-        labels = engine.labels[self._classes] if self._classes else []
-        self._predictions = [metrics.predictions.labels(name, label) for label in labels]
+        self._window = DriftWindow(statistics) if statistics else None
+        self._classes = next(iter(labels), None)  # the first output that has any
+        classes = labels[self._classes] if self._classes else []
+        self._predictions = [metrics.predictions.labels(name, label) for label in classes]
 
     def end(self) -> None:
-        """Record that the version is not served any more."""
+        """Record that the version is replaced; its last requests count for neither drift nor
+        predictions."""
         self._info.set(0)
+        self._window = self._classes = None
 
     def observe_requests(self, status: int, latencies_s: list[float]) -> None:
         """Record the latencies of inference requests by HTTP status.
@@ -128,11 +134,9 @@ class ModelMetrics:
         for latency_s in latencies_s:
             self._latency[status].observe(latency_s)
 
-    def observe_batch(self, engine: Engine, outputs: Arrays, drift: bool = True) -> None:
+    def observe_batch(self, rows: int, outputs: Arrays, drift: bool = True) -> None:
         """Record a batch by its outputs and, if `drift` is true, add it to the drift window."""
-        self._batch.observe(len(outputs[engine.output_names[0]]) if engine.batches else 1)
-        if engine is not self._engine:  # a request that arrived before the model was replaced
-            return
+        self._batch.observe(rows)
         if drift and self._window and self._window.add(outputs[self._window.tensor]):
             self._drift.set(self._window.score)
         if self._classes:

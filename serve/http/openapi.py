@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from serve.access import OPEN_PATHS
-from serve.messages import Error, InferenceRequest, InferenceResponse
+from serve.http.access import OPEN_PATHS
+from serve.protocol.messages import Error, InferenceRequest, InferenceResponse
 
 BODIES = [InferenceRequest, InferenceResponse, Error]
 REFERENCE = "#/components/schemas/{name}"

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_ROWS = 1024  # in one request
+INTERNAL_ERROR = "internal error, see the log"
 # Generators of clients drop an array whose items are not described.
 Numbers = Annotated[list[Any], Meta(extra_json_schema={"items": {}})]
 
@@ -44,10 +45,9 @@ class OutputParameters(Struct, frozen=True):
     shared_memory_region: Annotated[str | None, Meta(description="not supported")] = None
 
 
-class InputTensor(Struct):
-    """One input of the model; GET /v2/models/{name} lists them."""
+class InputFields(Struct, kw_only=True):
+    """What an input has besides its name."""
 
-    name: str
     datatype: Annotated[str, Meta(examples=["FP32"])]
     shape: Annotated[
         tuple[int, ...], Meta(description=f"a batch has up to {MAX_ROWS} rows", examples=[[2, 3]])
@@ -57,6 +57,12 @@ class InputTensor(Struct):
         Meta(description="the numbers in row-major order, flat or nested as shape"),
     ] = UNSET
     parameters: InputParameters | None = None
+
+
+class InputTensor(InputFields):
+    """One input of the model; GET /v2/models/{name} lists them."""
+
+    name: str
 
 
 class RequestedOutput(Struct):

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: decodes a model's requests to arrays; responses.py has the way back.
+"""Decodes the bodies of requests to arrays; encoder.py has the way back.
 
 Tensors are JSON or, by Triton's binary tensor data extension, raw bytes after the JSON.
 
@@ -10,53 +10,25 @@ and https://github.com/triton-inference-server/server/tree/main/docs/protocol
 import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache, reduce
-from itertools import chain
 from operator import or_
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-import numpy as np
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
-from serve.messages import (
+from serve.protocol.messages import (
     MAX_ROWS,
     InferenceRequest,
-    InputParameters,
+    InputFields,
     OutputParameters,
     RequestOptions,
 )
-from serve.tensors import Packed, Tensor
+from serve.protocol.numbers import RequestError, check_size, pack, to_array
+from serve.protocol.request import Request, Wanted
+from serve.protocol.tensors import Arrays, Packed, Tensor
 
 MAX_CACHED_BYTES = 1024  # of JSON before raw tensors
 NO_SHARED_MEMORY = "shared memory is not supported: send and receive the numbers"
-
-
-class RequestError(ValueError):
-    """Raised for an invalid request, with a message for the client."""
-
-
-class Wanted(NamedTuple):
-    """How to return an output; classes: how many of the highest values, or 0 for all numbers."""
-
-    name: str
-    binary: bool
-    classes: int = 0
-
-
-class Request(Struct, frozen=True, gc=False):
-    """A decoded request: an array per input, of `rows` rows if the model has a batch axis.
-
-    size: of its body in bytes. batch_key: requests with equal keys can run as one batch; None runs
-    alone. drift: whether its rows count for drift.
-    """
-
-    inputs: dict[str, np.ndarray]
-    rows: int
-    outputs: Sequence[Wanted]
-    size: int
-    batch_key: Hashable | None
-    drift: bool = True
-    id: str | None = None
 
 
 class Decoder:
@@ -72,9 +44,9 @@ class Decoder:
         self._rows_are_alike = all(-1 not in tensor.shape[1:] for tensor in inputs)
         self._all = [Wanted(name, binary=False) for name in self._outputs]
         self._all_binary = [Wanted(name, binary=True) for name in self._outputs]
-        self._tensors = {_input_type(tensor): tensor for tensor in inputs}
+        self._tensors = {input_type(tensor): tensor for tensor in inputs}
         self._check = lru_cache(maxsize=256)(self._check_tensor)
-        any_input: Any = reduce(or_, self._tensors, _Nameless)
+        any_input: Any = reduce(or_, self._tensors, Nameless)
         request = msgspec.defstruct(
             "InferenceRequest", [("inputs", list[any_input])], bases=(RequestOptions,), kw_only=True
         )
@@ -112,17 +84,17 @@ class Decoder:
                 raise RequestError(NO_SHARED_MEMORY)
             size = how.binary_data_size if how else None
             if size is None:
-                content, start = _pack(part.data, tensor, part.shape, count), 0
+                content, start = pack(part.data, tensor, part.shape, count), 0
             elif part.data or not 0 <= size <= len(body) - end:
                 raise RequestError(
                     f"{tensor.name} has binary_data_size {size}, but {len(body) - end} bytes follow"
                     f"{', and it has data too' if part.data else ''}"
                 )
             else:
-                _check_size(tensor, part.shape, count, size)
+                check_size(tensor, part.shape, count, size)
                 content, start = body, end
                 end += size
-            inputs[tensor.name] = _to_array(content, start, tensor, part.shape, count)
+            inputs[tensor.name] = to_array(content, start, tensor, part.shape, count)
         if end < len(body):
             raise RequestError(
                 f"{len(body) - end} bytes follow that no input's binary_data_size counts"
@@ -145,8 +117,8 @@ class Decoder:
         if -1 in shape:
             raise RequestError(f"a raw request does not tell the shape of {tensor.name}: send JSON")
         count = math.prod(shape)
-        _check_size(tensor, shape, count, len(body))
-        inputs = {tensor.name: _to_array(body, 0, tensor, shape, count)}
+        check_size(tensor, shape, count, len(body))
+        inputs = {tensor.name: to_array(body, 0, tensor, shape, count)}
         rows, key = self._rows(inputs, 1), self._batch_key(inputs, drift=True)
         return Request(inputs, rows, self._all_binary, len(body), key)
 
@@ -168,7 +140,7 @@ class Decoder:
             )
         return tensor, math.prod(shape)
 
-    def _rows(self, inputs: dict[str, np.ndarray], given: int) -> int:
+    def _rows(self, inputs: Arrays, given: int) -> int:
         if len(inputs) < len(self._inputs) or given > len(inputs):
             names = [tensor.name for tensor in self._inputs]
             raise RequestError(f"the inputs must be {names}, each once, got {given}: {[*inputs]}")
@@ -181,7 +153,7 @@ class Decoder:
             raise RequestError(f"all inputs must have the same 1 to {MAX_ROWS} rows, got {counts}")
         return rows
 
-    def _batch_key(self, inputs: dict[str, np.ndarray], drift: bool) -> Hashable | None:
+    def _batch_key(self, inputs: Arrays, drift: bool) -> Hashable | None:
         if not self._batches:
             return None
         if self._rows_are_alike:
@@ -207,70 +179,16 @@ class Decoder:
         return wanted
 
 
-class _Nameless(Struct, tag_field="name", tag=""):
+class Nameless(InputFields, tag_field="name", tag=""):
     """An input without a name. msgspec requires the name only where there are several types."""
 
-    datatype: str = ""
-    shape: tuple[int, ...] = ()
-    data: None = None
-    parameters: None = None
 
-
-def _input_type(tensor: Tensor) -> type[Struct]:
+def input_type(tensor: Tensor) -> type[msgspec.Struct]:
     """Return the type of an input in JSON, which its name distinguishes from the others."""
     nested: Any = tensor.datatype.element
     for _ in tensor.shape[1:]:
         nested = list[nested]
     element: Any = nested if len(tensor.shape) < 2 else tensor.datatype.element | nested
-    return msgspec.defstruct(
-        "InputTensor",
-        [
-            ("datatype", str),
-            ("shape", tuple[int, ...]),
-            ("data", list[element] | UnsetType | None, UNSET),
-            ("parameters", InputParameters | None, None),
-        ],
-        tag_field="name",
-        tag=tensor.name,
-    )
-
-
-def _check_size(tensor: Tensor, shape: Sequence[int], count: int, size: int) -> None:
-    """Raise RequestError unless `count` numbers of the tensor have `size` bytes."""
-    itemsize = tensor.datatype.dtype.itemsize
-    if size != count * itemsize:
-        raise RequestError(
-            f"{tensor.name} of shape {list(shape)} needs {count} numbers of {itemsize} bytes, "
-            f"got {size} bytes"
-        )
-
-
-def _pack(data: Any, tensor: Tensor, shape: Sequence[int], count: int) -> Packed:
-    if not isinstance(data, list):
-        raise RequestError(f"{tensor.name} must have data or binary_data_size")
-    if data and isinstance(data[0], list):
-        for size in shape[1:]:
-            if not all(isinstance(inner, list) and len(inner) == size for inner in data):
-                raise RequestError(f"{tensor.name} must be flat, or nested as its shape says")
-            data = list(chain.from_iterable(data))
-    if len(data) != count:
-        raise RequestError(
-            f"{tensor.name} of shape {list(shape)} needs {count} numbers, got {len(data)}"
-        )
-    try:
-        return tensor.datatype.pack(data)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise RequestError(f"{tensor.name} must hold {tensor.datatype.name}: {error}") from error
-
-
-def _to_array(
-    content: Packed | bytes, start: int, tensor: Tensor, shape: Sequence[int], count: int
-) -> np.ndarray:
-    """Return the array of `count` numbers that starts at that byte."""
-    array = np.frombuffer(content, tensor.datatype.dtype, count, start)
-    if tensor.datatype.element is bool and count and array.view(np.uint8).max() > 1:
-        raise RequestError(f"{tensor.name} must hold bytes of 0 or 1")
-    try:
-        return array.reshape(shape)
-    except ValueError as error:  # empty, with sizes beyond those of arrays
-        raise RequestError(f"{tensor.name} cannot have shape {list(shape)}: {error}") from error
+    data = ("data", list[element] | UnsetType | None, UNSET)
+    bases, name = (InputFields,), tensor.name
+    return msgspec.defstruct("InputTensor", [data], bases=bases, tag_field="name", tag=name)

@@ -1,4 +1,4 @@
-"""Runs an ONNX file with ONNX Runtime: arrays in, arrays out; independent of HTTP."""
+"""Runs an ONNX file with ONNX Runtime: arrays in, arrays out."""
 
 import hashlib
 import json
@@ -10,15 +10,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from serve.drift import read_statistics
-from serve.protocol import Decoder
-from serve.responses import Encoder
-from serve.tensors import Tensor, read_tensor
+from serve.model.drift import read_statistics
+from serve.protocol.tensors import Arrays, Tensor, read_tensor
 
 NAME = re.compile(r"[\w.-]+")
 TOLERANCE = 1e-3  # of a self-test
-
-Arrays = dict[str, np.ndarray]
 log = logging.getLogger("serve")
 
 
@@ -27,14 +23,14 @@ class Engine:
 
     name: the given name, or else the graph's.
     version: the first 12 digits of the file's SHA-256, which identify the model in each response.
-    inputs, outputs: its tensors, as the file declares them. output_names: those of the outputs.
+    inputs, outputs: its tensors, as the file declares them.
     batches: whether the first axis of every tensor is a batch of rows that do not depend on each
-        other. As in Triton, that is so if its size is left open in all of them; if the open axes
-        have names, they must be the same in all inputs.
+        other. As in Triton, it is if no input or output fixes its size; if these axes have names,
+        they must be the same in all inputs.
     metadata: the metadata in the file.
-    statistics: what drift is measured by, or None.
+    statistics: the moments that drift is measured by, or None. The graph then has one more output,
+        the drift tensor.
     labels: the names of the classes, by the output whose last axis has them.
-    decoder, encoder: for the model's requests and responses.
     """
 
     def __init__(self, path: Path, name: str | None = None, threads: int = 1) -> None:
@@ -47,7 +43,7 @@ class Engine:
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
-        content = path.read_bytes()  # once: what is hashed is what runs
+        content = path.read_bytes()  # once: the file may be replaced at any moment
         self.version = hashlib.sha256(content).hexdigest()[:12]
         try:
             self._load(content, name, threads)
@@ -81,9 +77,6 @@ class Engine:
         tensors, first_axes = self.inputs + self.outputs, {str(node.shape[:1]) for node in inputs}
         self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
         self.labels = read_labels(self.metadata, self.outputs)
-        self.output_names = [tensor.name for tensor in self.outputs]
-        self.decoder = Decoder(self.inputs, self.outputs, self.batches)
-        self.encoder = Encoder(self.outputs, self.batches, self.labels)
 
     def _try(self) -> None:
         """Run one row and, as a graph may fix what its tensors leave open, two; but not if other
@@ -111,15 +104,6 @@ class Engine:
             column = np.array(values, datatype.dtype).reshape(axes)
             filled[name] = np.ascontiguousarray(np.broadcast_to(column, shape))
         return filled
-
-    def lacks(self) -> list[str]:
-        """Return what the file does not have, and what that means."""
-        lacks = []
-        if "self_test" not in self.metadata:
-            lacks.append("has no self-test: it is ready once it is loaded")
-        if not self.statistics:
-            lacks.append("has no training statistics: drift is not measured")
-        return lacks
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the model on one array per input; return the outputs by name, and the drift tensor

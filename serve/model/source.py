@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import NamedTuple
 
-EXPORTED = "artifacts/*/model.onnx"  # written by `dvc repro export`, below the project root
+PROJECT = Path(__file__).resolve().parents[2]
+EXPORTED = "artifacts/export/*.onnx"  # written by `dvc repro export`, below the project root
 NAMED = re.compile(r"(?:([\w.-]+)=)?(.*)")
 DOWNLOAD_S = 12.0  # MLflow alone would retry for minutes
 # An abandoned download ends soon, and no progress bar goes to the log.
@@ -28,20 +29,22 @@ class Source(NamedTuple):
     name: str | None = None
 
 
-def read_sources(models: list[str]) -> list[Source]:
-    """Return the sources that the values of --model name, each WHERE or NAME=WHERE.
+def read_source(model: str) -> Source:
+    """Return the source that a value of --model names: WHERE or NAME=WHERE."""
+    name, where = NAMED.fullmatch(model).groups()  # type: ignore[union-attr]
+    return Source(where, name)
+
+
+def exported() -> list[Source]:
+    """Return the project's exported models.
 
     Raises:
-        FileNotFoundError: one of them is `EXPORTED`, and no model has been exported.
+        FileNotFoundError: there is none.
     """
-    sources = []
-    for model in models:
-        if model == EXPORTED:
-            sources += [Source(str(path)) for path in exported()]
-        else:
-            name, where = NAMED.fullmatch(model).groups()  # type: ignore[union-attr]
-            sources.append(Source(where, name))
-    return sources
+    found = [Source(str(path)) for path in sorted(PROJECT.glob(EXPORTED))]
+    if not found:
+        raise FileNotFoundError(f"{PROJECT / EXPORTED} not found: run `dvc repro export`")
+    return found
 
 
 @contextmanager
@@ -87,16 +90,3 @@ def download(model: str, folder: str) -> Path:
     if len(files) != 1:
         raise ValueError(f"{model} must contain one ONNX file, got {len(files)}")
     return files[0]
-
-
-def exported() -> list[Path]:
-    """Return the paths of the project's exported models.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    project = Path(__file__).resolve().parents[1]
-    found = sorted(project.glob(EXPORTED))
-    if not found:
-        raise FileNotFoundError(f"{project / EXPORTED} not found: run `dvc repro export`")
-    return found

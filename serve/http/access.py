@@ -1,4 +1,7 @@
-"""Decides which requests are answered: by the host that they name, and by their bearer token."""
+"""Checks the Host header and the bearer token of every request.
+
+Starlette's TrustedHostMiddleware does not allow the addresses that kubelets and Prometheus use.
+"""
 
 import hmac
 import ipaddress
@@ -6,18 +9,14 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
-from serve.reader import Headers, HTTPError, Message
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from serve.http.bodies import Headers
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
-PAGES = {
-    "/": "index.html",
-    "/style.css": "style.css",
-    "/page.js": "page.js",
-    "/drawing.js": "drawing.js",
-    "/pixels.js": "pixels.js",
-    "/docs": "docs.html",
-    "/docs.js": "docs.js",
-}
+FILES = ("style.css", "page.js", "drawing.js", "pixels.js", "docs.js")
+PAGES = {"/": "index.html", "/docs": "docs.html"} | {f"/{name}": name for name in FILES}
 # A browser sends no token for what it loads itself; these pages and the document hold no secret.
 OPEN_PATHS = {*PAGES, "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
@@ -54,11 +53,11 @@ class Access:
         self._hosts = {host.lower() for host in hosts}
         self._is_allowed = lru_cache(maxsize=1024)(self._is_allowed_host)
 
-    def check(self, scope: Message) -> None:
+    def check(self, scope: Scope) -> None:
         """Check a request by its path and headers.
 
         Raises:
-            HTTPError: its Host is not allowed (421), or it lacks the token (401).
+            HTTPException: its Host is not allowed (421), or it lacks the token (401).
         """
         path = scope["path"]
         if path in HEALTH_PATHS:
@@ -67,11 +66,13 @@ class Access:
         host = _value(headers, b"host")
         if not self._is_allowed(host):
             name = host.decode("latin-1")[:100]
-            raise HTTPError(421, f"the host {name!r} is not one of --allowed-hosts")
+            raise HTTPException(421, f"the host {name!r} is not one of --allowed-hosts")
         if self._token and path not in OPEN_PATHS:
             scheme, _, token = _value(headers, b"authorization").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
-                raise HTTPError(401, "missing or invalid bearer token")
+                raise HTTPException(
+                    401, "missing or invalid bearer token", {"www-authenticate": "Bearer"}
+                )
 
     def _is_allowed_host(self, header: bytes) -> bool:
         """Whether a page of another site cannot have sent the request.

@@ -1,23 +1,21 @@
-"""Runs the waiting requests of a model as one batch; independent of HTTP.
+"""Runs the waiting requests of a model as one batch.
 
 A lone request is not delayed: a batch is what arrives within two iterations of the event loop, and
 iterations take no time when the loop is idle.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 
 import numpy as np
 
-from serve.engine import Arrays, Engine
-from serve.metrics import Metrics
-from serve.protocol import Request
+from serve.model.engine import Engine
+from serve.model.metrics import ModelMetrics
+from serve.protocol.request import Request
+from serve.protocol.tensors import Arrays
 
-# The engine that decoded it, the request, its answer, and when it arrived.
-Waiting = tuple[Engine, Request, asyncio.Future[Arrays], float]
-log = logging.getLogger("serve")
+Waiting = tuple[Request, asyncio.Future[Arrays], float]  # with its answer, and when it arrived
 
 
 class OverloadError(Exception):
@@ -25,43 +23,24 @@ class OverloadError(Exception):
 
 
 class Batcher:
-    """Runs a model's requests in batches, each on the engine that decoded them.
+    """Runs a model's requests in batches.
 
-    engine: the current engine, for new requests.
-    metrics: records every batch.
-    max_waiting: maximum number of waiting rows, beyond which `infer` raises `OverloadError`; it
-        also bounds the latency. max_waiting_bytes: the same for the bodies of their requests.
-    max_batch: maximum number of rows in a batch of several requests.
+    engine: runs them. metrics: record every batch and its requests. waiting: rows that wait.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        metrics: Metrics,
-        max_waiting: int = 4096,
-        max_waiting_bytes: int = 2**26,
-        max_batch: int = 256,
-    ) -> None:
-        self.waiting = 0  # rows
+    max_waiting = 4096  # rows, beyond which `infer` raises `OverloadError`; it bounds the latency
+    max_waiting_bytes = 2**26  # the same for the bodies of their requests
+    max_batch = 256  # rows in a batch of several requests
+
+    def __init__(self, engine: Engine, metrics: ModelMetrics) -> None:
+        self.waiting = 0
         self._waiting_bytes = 0
+        self._engine = engine
         self._metrics = metrics
-        self._max_waiting = max_waiting
-        self._max_waiting_bytes = max_waiting_bytes
-        self._max_batch = max_batch
         self._queue: deque[Waiting] = deque()
-        self.engine = engine
-        self.metrics = metrics.of_model(engine)
-        _log_lacks(engine)
 
-    def swap(self, engine: Engine) -> None:
-        """Run all new requests on another engine."""
-        metrics = self._metrics.of_model(engine)
-        self.metrics.end()
-        self.engine, self.metrics = engine, metrics
-        _log_lacks(engine)
-
-    def infer(self, engine: Engine, request: Request, start: float) -> asyncio.Future[Arrays]:
-        """Queue a request that the engine has decoded; return a future of its outputs.
+    def infer(self, request: Request, start: float) -> asyncio.Future[Arrays]:
+        """Queue a request; return a future of its outputs.
 
         start: when the request arrived, by time.perf_counter().
 
@@ -69,15 +48,15 @@ class Batcher:
             OverloadError: too much is waiting.
         """
         if (
-            self.waiting + request.rows > self._max_waiting
-            or self._waiting_bytes + request.size > self._max_waiting_bytes
+            self.waiting + request.rows > self.max_waiting
+            or self._waiting_bytes + request.size > self.max_waiting_bytes
         ):
-            raise OverloadError
+            raise OverloadError("too many requests are waiting: try again in a second")
         loop = asyncio.get_running_loop()
         if not self._queue:
             loop.call_soon(loop.call_soon, self._run_all)  # two iterations: the first reads more
         answer: asyncio.Future[Arrays] = loop.create_future()
-        self._queue.append((engine, request, answer, start))
+        self._queue.append((request, answer, start))
         self.waiting += request.rows
         self._waiting_bytes += request.size
         return answer
@@ -91,13 +70,11 @@ class Batcher:
 
     def _next_batch(self) -> list[Waiting]:
         batch, queue = [self._queue.popleft()], self._queue
-        engine, request, *_ = batch[0]
+        request, *_ = batch[0]
         rows, key = request.rows, request.batch_key
         while queue and key is not None:
-            other, request, *_ = queue[0]
-            if other is not engine or request.batch_key != key:
-                break
-            if rows + request.rows > self._max_batch:
+            request, *_ = queue[0]
+            if request.batch_key != key or rows + request.rows > self.max_batch:
                 break
             rows += request.rows
             batch.append(queue.popleft())
@@ -105,10 +82,11 @@ class Batcher:
         return batch
 
     def _run(self, batch: list[Waiting]) -> None:
-        engine, first, *_ = batch[0]
+        requests = [request for request, *_ in batch]
         try:
-            outputs = engine.infer(join([request.inputs for _, request, *_ in batch]))
-            self.metrics.observe_batch(engine, outputs, first.drift)
+            outputs = self._engine.infer(join([request.inputs for request in requests]))
+            rows = sum([request.rows for request in requests])
+            self._metrics.observe_batch(rows, outputs, requests[0].drift)
             self._answer(batch, outputs)
         except Exception as error:  # of any type: every caller must receive an answer
             # Without its frames: they hold the batch and so the answers, which will hold the error,
@@ -117,17 +95,16 @@ class Batcher:
 
     def _answer(self, batch: list[Waiting], outputs: Arrays) -> None:
         now = time.perf_counter()
-        self.metrics.observe_requests(200, [now - start for *_, start in batch])
-        arrays = [(name, outputs[name]) for name in batch[0][0].output_names]
+        self._metrics.observe_requests(200, [now - start for *_, start in batch])
         end = 0
-        for _, request, answer, _ in batch:
+        for request, answer, _ in batch:
             begin, end = end, end + request.rows
             if answer.done():  # the caller may have been canceled
                 continue
             if len(batch) == 1:
                 answer.set_result(outputs)
             else:
-                answer.set_result({name: array[begin:end] for name, array in arrays})
+                answer.set_result({name: array[begin:end] for name, array in outputs.items()})
 
     def _fail(self, batch: list[Waiting], error: Exception) -> None:
         """Run each request alone, so that only those fail that the model cannot run."""
@@ -135,7 +112,7 @@ class Batcher:
             for waiting in batch:
                 self._run([waiting])
             return
-        (_, _, answer, _), *_ = batch
+        (_, answer, _), *_ = batch
         if not answer.done():
             answer.set_exception(error)
 
@@ -145,8 +122,3 @@ def join(parts: list[Arrays]) -> Arrays:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _log_lacks(engine: Engine) -> None:
-    for lack in engine.lacks():
-        log.warning("%s %s", engine.name, lack)

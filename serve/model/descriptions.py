@@ -1,4 +1,4 @@
-"""What the server tells clients of itself and of its models.
+"""Describes models to clients: their metadata, configuration and state.
 
 Source: Triton's model configuration,
 https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
@@ -6,20 +6,11 @@ https://github.com/triton-inference-server/common/blob/main/protobuf/model_confi
 
 from typing import Any
 
-from serve.engine import Engine
-from serve.messages import MAX_ROWS
-from serve.tensors import Tensor
+from serve.model.engine import Engine
+from serve.protocol.messages import MAX_ROWS
+from serve.protocol.tensors import Tensor
 
-VERSION = "0.2.0"
-NAME = "python -m serve"
 PLATFORM = "onnxruntime_onnx"
-# Triton's extensions of the protocol that work here.
-EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
-
-
-def server_metadata() -> dict[str, Any]:
-    """Return the response of GET /v2."""
-    return {"name": NAME, "version": VERSION, "extensions": EXTENSIONS}
 
 
 def model_metadata(engine: Engine) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The tensors of the Open Inference Protocol, and what a model file declares of its own.
+"""The datatypes of the Open Inference Protocol, and the tensors that a model file declares.
 
 Source: https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md#tensor-data-types
 """
@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 Packed = bytearray | array | np.ndarray
+Arrays = dict[str, np.ndarray]
 
 
 class Datatype(NamedTuple):
@@ -27,7 +28,7 @@ class Datatype(NamedTuple):
     pack: Callable[[list[Any]], Packed]
 
 
-def _pack_floats(dtype: type, values: list[float]) -> np.ndarray:
+def _floats(dtype: type, values: list[float]) -> np.ndarray:
     with np.errstate(over="ignore"):
         array: np.ndarray = np.array(values, np.float64).astype(dtype)
     if not np.isfinite(array).all():  # JSON has neither NaN nor infinity
@@ -46,15 +47,9 @@ DATATYPES = {
     "tensor(int16)": Datatype("INT16", np.dtype(np.int16), int, partial(array, "h")),
     "tensor(int32)": Datatype("INT32", np.dtype(np.int32), int, partial(array, "i")),
     "tensor(int64)": Datatype("INT64", np.dtype(np.int64), int, partial(array, "q")),
-    "tensor(float16)": Datatype(
-        "FP16", np.dtype(np.float16), float, partial(_pack_floats, np.float16)
-    ),
-    "tensor(float)": Datatype(
-        "FP32", np.dtype(np.float32), float, partial(_pack_floats, np.float32)
-    ),
-    "tensor(double)": Datatype(
-        "FP64", np.dtype(np.float64), float, partial(_pack_floats, np.float64)
-    ),
+    "tensor(float16)": Datatype("FP16", np.dtype(np.float16), float, partial(_floats, np.float16)),
+    "tensor(float)": Datatype("FP32", np.dtype(np.float32), float, partial(_floats, np.float32)),
+    "tensor(double)": Datatype("FP64", np.dtype(np.float64), float, partial(_floats, np.float64)),
 }
 
 

@@ -1,9 +1,11 @@
-"""How bodies are encoded: which part is JSON, and whether gzip or deflate compresses them."""
+"""Reads the headers that describe a body; compresses and decompresses it."""
 
 import re
 import zlib
 
-from serve.reader import MAX_BODY_BYTES, Headers, HTTPError
+from starlette.exceptions import HTTPException
+
+from serve.http.bodies import MAX_BODY_BYTES, Headers
 
 # By the name of an encoding, zlib's number for its format.
 WINDOW_BITS = {b"gzip": 31, b"deflate": 15, b"identity": 0}
@@ -11,14 +13,14 @@ COMPRESSED_FROM = 1024  # bytes of a response; a smaller one would gain nothing
 
 
 def read_encoding(headers: Headers) -> tuple[int | None, bytes, bytes]:
-    """Return what the headers say of a body, and of the response's.
+    """Return how a request's headers describe its body, and the encoding for the response.
 
     Returns:
-        The length in bytes of the JSON before raw tensors, or None if all is JSON; how the body is
-        compressed; and how the response may be. `identity` is not compressed at all.
+        The length in bytes of the JSON before raw tensors, or None if all is JSON; the encoding of
+        the body; and the one for the response. `identity` is not compressed at all.
 
     Raises:
-        HTTPError: the length is not a number (400), or the body is compressed otherwise than by
+        HTTPException: the length is not a number (400), or the body is compressed otherwise than by
             gzip or deflate (415).
     """
     length, content, accepted = None, b"identity", b"identity"
@@ -26,19 +28,19 @@ def read_encoding(headers: Headers) -> tuple[int | None, bytes, bytes]:
         if name == b"inference-header-content-length":
             digits = value.strip()
             if not digits.isdigit() or len(digits) > 18:
-                raise HTTPError(400, "Inference-Header-Content-Length must be 1 to 18 digits")
+                raise HTTPException(400, "Inference-Header-Content-Length must be 1 to 18 digits")
             length = int(digits)
         elif name == b"content-encoding":
             content = value.strip().lower()
             if content not in WINDOW_BITS:
-                raise HTTPError(415, "Content-Encoding must be gzip, deflate or identity")
+                raise HTTPException(415, "Content-Encoding must be gzip, deflate or identity")
         elif name == b"accept-encoding":
             accepted = _choose(value)
     return length, content, accepted
 
 
 def _choose(accepted: bytes) -> bytes:
-    """Return the first that we can make of those that a client accepts."""
+    """Return the first supported encoding in Accept-Encoding."""
     for part in accepted.lower().split(b","):
         encoding, _, quality = part.replace(b" ", b"").partition(b";q=")
         if encoding in WINDOW_BITS and not re.fullmatch(rb"0(\.0*)?", quality):
@@ -50,17 +52,17 @@ def decompress(body: bytes, encoding: bytes) -> bytes:
     """Return the body as it was before compression.
 
     Raises:
-        HTTPError: it is larger than `MAX_BODY_BYTES` (413), or not so compressed (400).
+        HTTPException: it is larger than `MAX_BODY_BYTES` (413), or not in that encoding (400).
     """
     decompressor = zlib.decompressobj(WINDOW_BITS[encoding])
     try:
         content = decompressor.decompress(body, MAX_BODY_BYTES + 1)
     except zlib.error as error:
-        raise HTTPError(400, f"the body is not {encoding.decode()}: {error}") from error
+        raise HTTPException(400, f"the body is not {encoding.decode()}: {error}") from error
     if len(content) > MAX_BODY_BYTES:
-        raise HTTPError(413, f"the body exceeds {MAX_BODY_BYTES} bytes decompressed: send less")
+        raise HTTPException(413, f"the body exceeds {MAX_BODY_BYTES} bytes decompressed: send less")
     if not decompressor.eof or decompressor.unused_data:
-        raise HTTPError(400, f"the body is not one complete {encoding.decode()} stream")
+        raise HTTPException(400, f"the body is not one complete {encoding.decode()} stream")
     return content
 
 

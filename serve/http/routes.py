@@ -5,28 +5,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 from starlette.types import StatelessLifespan
 
-from serve import descriptions
-from serve.access import PAGES
-from serve.batching import Batcher
-from serve.models import Models
-from serve.reader import HTTPError
-from serve.schema import INFERENCE, add_schemas, errors
+from serve import __version__
+from serve.http.access import PAGES
+from serve.http.openapi import INFERENCE, add_schemas, errors
+from serve.model import descriptions
+from serve.model.served import ServedModel, ServedModels, UnknownModelError
+from serve.protocol.messages import INTERNAL_ERROR
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parents[1] / "page"
+NAME = "python -m serve"
+# Triton's extensions of the protocol that work here.
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
 NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready"}}
 
 
-def create_routes(models: Models, lifespan: StatelessLifespan[FastAPI]) -> FastAPI:
+def create_routes(models: ServedModels, lifespan: StatelessLifespan[FastAPI]) -> FastAPI:
     """Return the FastAPI application with all routes; `App` handles those for inference itself."""
     rest = FastAPI(
-        title=descriptions.NAME,
-        version=descriptions.VERSION,
+        title=NAME,
+        version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
         strict_content_type=False,  # clients send JSON by any name, or by none
@@ -34,16 +37,17 @@ def create_routes(models: Models, lifespan: StatelessLifespan[FastAPI]) -> FastA
         redoc_url=None,
         responses=errors(401),
     )
-    rest.add_exception_handler(StarletteHTTPException, _http_error)
+    rest.add_exception_handler(HTTPException, _http_error)
     rest.add_exception_handler(RequestValidationError, _bad_request)
+    rest.add_exception_handler(UnknownModelError, _not_found)
     rest.add_exception_handler(Exception, _server_error)
     add_server_routes(rest, models)
 
-    def find(name: str) -> Batcher:
-        return found(models, name, None)
+    def find(name: str) -> ServedModel:
+        return models.find(name)
 
-    def find_version(name: str, version: str) -> Batcher:
-        return found(models, name, version)
+    def find_version(name: str, version: str) -> ServedModel:
+        return models.find(name, version)
 
     add_model_routes(rest, "/v2/models/{name}", find)
     add_model_routes(rest, "/v2/models/{name}/versions/{version}", find_version)
@@ -52,20 +56,12 @@ def create_routes(models: Models, lifespan: StatelessLifespan[FastAPI]) -> FastA
     return rest
 
 
-def found(models: Models, name: str, version: str | None) -> Batcher:
-    """Return the batcher of a model, or raise FastAPI's error (404)."""
-    try:
-        return models.find(name, version)
-    except HTTPError as error:
-        raise HTTPException(error.status, str(error)) from error
-
-
-def add_server_routes(rest: FastAPI, models: Models) -> None:
+def add_server_routes(rest: FastAPI, models: ServedModels) -> None:
     """Add the routes that concern all models."""
 
     @rest.get("/v2")
     async def server_metadata() -> dict[str, Any]:
-        return descriptions.server_metadata()
+        return {"name": NAME, "version": __version__, "extensions": EXTENSIONS}
 
     # The specification and KServe disagree on the key of each response: both have both keys.
     @rest.get("/v2/health/live")
@@ -91,27 +87,27 @@ def add_server_routes(rest: FastAPI, models: Models) -> None:
         return Response(models.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
 
-def add_model_routes(rest: FastAPI, path: str, find: Callable[..., Batcher]) -> None:
+def add_model_routes(rest: FastAPI, path: str, find: Callable[..., ServedModel]) -> None:
     """Add the routes of each model; `find` returns the one that the path names."""
 
     @rest.get(path, responses=errors(404))
-    async def model_metadata(batcher: Annotated[Batcher, Depends(find)]) -> dict[str, Any]:
-        return descriptions.model_metadata(batcher.engine)
+    async def model_metadata(model: Annotated[ServedModel, Depends(find)]) -> dict[str, Any]:
+        return descriptions.model_metadata(model.engine)
 
     @rest.get(path + "/config", responses=errors(404))
-    async def model_config(batcher: Annotated[Batcher, Depends(find)]) -> dict[str, Any]:
-        return descriptions.model_config(batcher.engine)
+    async def model_config(model: Annotated[ServedModel, Depends(find)]) -> dict[str, Any]:
+        return descriptions.model_config(model.engine)
 
     @rest.get(path + "/ready", responses=errors(404) | NOT_READY)
     async def model_ready(
-        batcher: Annotated[Batcher, Depends(find)], response: Response
+        model: Annotated[ServedModel, Depends(find)], response: Response
     ) -> dict[str, Any]:
-        ready = batcher.engine.is_ready()
+        ready = model.engine.is_ready()
         response.status_code = 200 if ready else 503
-        return {"name": batcher.engine.name, "ready": ready}
+        return {"name": model.engine.name, "ready": ready}
 
     @rest.post(path + "/infer", **INFERENCE)
-    async def infer(batcher: Annotated[Batcher, Depends(find)]) -> None:
+    async def infer(model: Annotated[ServedModel, Depends(find)]) -> None:
         """Run the model.
 
         Raw tensors may follow the JSON, whose length is then in the header
@@ -122,7 +118,7 @@ def add_model_routes(rest: FastAPI, path: str, find: Callable[..., Batcher]) -> 
         raise NotImplementedError
 
 
-def add_page(rest: FastAPI, models: Models) -> None:
+def add_page(rest: FastAPI, models: ServedModels) -> None:
     """Add the page to draw a digit on, and the document for people."""
 
     @rest.get("/", include_in_schema=False)
@@ -142,8 +138,12 @@ def add_page(rest: FastAPI, models: Models) -> None:
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, StarletteHTTPException)
+    assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _not_found(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 404)
 
 
 async def _bad_request(_request: Request, error: Exception) -> Response:
@@ -153,4 +153,4 @@ async def _bad_request(_request: Request, error: Exception) -> Response:
 
 
 async def _server_error(_request: Request, _error: Exception) -> Response:
-    return JSONResponse({"error": "internal error, see the log"}, 500)
+    return JSONResponse({"error": INTERNAL_ERROR}, 500)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from serve.batching import Batcher
-from serve.engine import Engine
-from serve.models import Models
+from serve.model.engine import Engine
+from serve.model.served import ServedModels
 
 log = logging.getLogger("serve")
 
@@ -26,7 +25,7 @@ class Reloader:
     def __init__(
         self,
         loads: Sequence[Callable[[], Engine]],
-        models: Models,
+        models: ServedModels,
         requests: SimpleQueue[int],
         poll_s: float | None = None,
     ) -> None:
@@ -51,19 +50,19 @@ class Reloader:
 
     def reload(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load every model, and swap in those that are new; keep the old one if anything fails."""
-        for load, batcher in zip(self._loads, self._models.batchers, strict=True):
-            old = batcher.engine
+        for place, load in enumerate(self._loads):
+            old = self._models.served[place].engine
             try:
                 engine = load()
                 if engine.version != old.version:
-                    asyncio.run_coroutine_threadsafe(self._swap(batcher, engine), loop).result()
+                    asyncio.run_coroutine_threadsafe(self._swap(place, engine), loop).result()
                     log.info("%s: %s replaces version %s", old.name, engine.version, old.version)
             except Exception as error:  # of any type: the old engine must stay
                 reason = describe(error)
                 log.error("%s: reload failed, kept version %s: %s", old.name, old.version, reason)
 
-    async def _swap(self, batcher: Batcher, engine: Engine) -> None:
-        self._models.swap(batcher, engine)
+    async def _swap(self, place: int, engine: Engine) -> None:
+        self._models.swap(place, engine)
 
 
 def describe(error: BaseException) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from serve.messages import InferenceResponse, OutputTensor, OutputTensorParameters
-from serve.protocol import Request, Wanted
-from serve.tensors import Tensor
+from serve.protocol.messages import InferenceResponse, OutputTensor, OutputTensorParameters
+from serve.protocol.request import Request, Wanted
+from serve.protocol.tensors import Arrays, Tensor
 
 encode_json = msgspec.json.Encoder().encode
 
@@ -32,9 +32,9 @@ class Encoder:
         self._labels = labels
 
     def encode(
-        self, name: str, version: str, request: Request, arrays: Mapping[str, np.ndarray]
+        self, name: str, version: str, request: Request, arrays: Arrays
     ) -> tuple[bytes, int | None]:
-        """Encode the requested outputs.
+        """Encode the requested outputs of a model.
 
         Returns:
             The body, and the length in bytes of its JSON if raw tensors follow, else None.

@@ -1,0 +1,1 @@
+"""HTTP: connections, access, the routes, and bodies with their limits and compression."""

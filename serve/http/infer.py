@@ -1,0 +1,120 @@
+"""The hot path: answers inference requests, from ASGI messages to ASGI messages.
+
+It bypasses FastAPI, whose routing and validation cost more than the network.
+"""
+
+import logging
+import re
+import time
+import uuid
+
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from serve.http.bodies import Headers, Reader, Writer
+from serve.http.compression import COMPRESSED_FROM, compress, decompress, read_encoding
+from serve.model.batching import OverloadError
+from serve.model.served import ServedModel, ServedModels, UnknownModelError
+from serve.protocol.encoder import encode_json
+from serve.protocol.messages import INTERNAL_ERROR, Error
+from serve.protocol.numbers import RequestError
+
+REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+STATUSES = {UnknownModelError: 404, RequestError: 400, OverloadError: 503}
+log = logging.getLogger("serve")
+
+
+class Inference:
+    """Answers POST requests whose path matches `PATH`.
+
+    reader, writer: read the requests' bodies, and send the responses.
+    """
+
+    def __init__(self, models: ServedModels, reader: Reader, writer: Writer) -> None:
+        self._models = models
+        self._reader = reader
+        self._writer = writer
+
+    async def respond(self, path: re.Match[str], scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer one request, and return the HTTP status."""
+        start = time.perf_counter()
+        status, model = 200, None
+        try:
+            model = self._models.find(*path.groups())
+            body, headers = await self._answer(model, scope["headers"], receive, start)
+            self._writer.check(len(body))
+        except Exception as error:
+            status, reason = STATUSES.get(type(error), 500), str(error)
+            if isinstance(error, HTTPException):
+                status, reason = error.status_code, error.detail
+            elif status == 500:
+                log.exception("inference request failed")
+                reason = INTERNAL_ERROR
+            body = encode_json(Error(reason))
+            headers = [(b"content-type", b"application/json")]
+            if status == 503:
+                headers.append((b"retry-after", b"1"))
+        headers.append((b"content-length", b"%d" % len(body)))
+        await self._writer.write(status, headers, body, send)
+        if status != 200:  # the batcher observes the successful ones
+            latency_s = time.perf_counter() - start
+            if model:
+                model.metrics.observe_requests(status, [latency_s])
+            else:
+                self._models.metrics.observe_unknown(latency_s)
+        return status
+
+    async def respond_and_log(
+        self, path: re.Match[str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Call `respond`, echo or generate the X-Request-ID header, and log one line of JSON.
+
+        An X-Request-ID that is not 1 to 128 printable characters is replaced.
+        """
+        start = time.perf_counter()
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-request-id", request_id))
+            await send(message)
+
+        status = await self.respond(path, scope, receive, send_with_id)
+        line = {
+            "request_id": request_id.decode("latin-1"),
+            "path": scope["path"][:200],
+            "status": status,
+            "latency_ms": round((time.perf_counter() - start) * 1000, 3),
+            "model_version": self._models.version(path[1]),
+        }
+        log.info(encode_json(line).decode())
+
+    async def _answer(
+        self, model: ServedModel, headers: Headers, receive: Receive, start: float
+    ) -> tuple[bytes, Headers]:
+        """Return the body of the response and the headers that describe it.
+
+        start: when the request arrived, by time.perf_counter().
+
+        Raises:
+            HTTPException: the body is incomplete (400), too large (413), too slow (408) or
+                compressed otherwise than by gzip or deflate (415), or too many are arriving (503).
+            RequestError, OverloadError: see `ServedModel.infer`.
+        """
+        json_length, compressed, accepted = read_encoding(headers)
+        body = await self._reader.read(receive)
+        if compressed != b"identity":
+            body = decompress(body, compressed)
+        content, json_length = await model.infer(body, json_length, start)
+        described = [(b"content-type", b"application/json")]
+        if json_length is not None:
+            described = [
+                (b"content-type", b"application/octet-stream"),
+                (b"inference-header-content-length", b"%d" % json_length),
+            ]
+        if accepted != b"identity" and len(content) >= COMPRESSED_FROM:
+            described.append((b"content-encoding", accepted))
+            content = compress(content, accepted)
+        return content, described

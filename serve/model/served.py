@@ -1,0 +1,110 @@
+"""The served models: each has an engine, a decoder, an encoder, a queue and metrics of its own."""
+
+import logging
+
+from serve.model.batching import Batcher
+from serve.model.engine import Engine
+from serve.model.metrics import Metrics, ModelMetrics
+from serve.protocol.decoder import Decoder
+from serve.protocol.encoder import Encoder
+
+log = logging.getLogger("serve")
+
+
+class UnknownModelError(LookupError):
+    """Raised for a model or version that is not served, with a message for the client."""
+
+
+class ServedModel:
+    """One version of a model: from the body of a request to the body of the response.
+
+    engine: runs it. metrics: record its requests. batcher: has the requests that wait.
+    """
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self.engine = engine
+        self.metrics = ModelMetrics(
+            metrics, engine.name, engine.version, engine.labels, engine.statistics
+        )
+        self.batcher = Batcher(engine, self.metrics)
+        self._decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
+        self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
+        if "self_test" not in engine.metadata:
+            log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
+        if not engine.statistics:
+            log.warning("%s has no training statistics: drift is not measured", engine.name)
+
+    async def infer(
+        self, body: bytes, json_length: int | None, start: float
+    ) -> tuple[bytes, int | None]:
+        """Answer a request; return the response as `Encoder.encode` does.
+
+        json_length: as for `Decoder.decode`. start: when the request arrived, by
+            time.perf_counter().
+
+        Raises:
+            RequestError: the request is invalid.
+            OverloadError: too much is waiting.
+        """
+        request = self._decoder.decode(body, json_length)
+        outputs = await self.batcher.infer(request, start)
+        return self._encoder.encode(self.engine.name, self.engine.version, request, outputs)
+
+
+class ServedModels:
+    """The models of one server.
+
+    served: one for each --model, in their order. metrics: those of all.
+    """
+
+    def __init__(self, engines: list[Engine]) -> None:
+        check_names(engines)
+        self.metrics = Metrics(len(engines))
+        self.served = [ServedModel(engine, self.metrics) for engine in engines]
+
+    def engines(self) -> list[Engine]:
+        """Return what runs each model now."""
+        return [model.engine for model in self.served]
+
+    def find(self, name: str, version: str | None = None) -> ServedModel:
+        """Return a model by its name and, if given, its version.
+
+        Raises:
+            UnknownModelError: no model has the name, or it has another version.
+        """
+        for model in self.served:
+            engine = model.engine
+            if engine.name == name:
+                if version not in (None, engine.version):
+                    raise UnknownModelError(
+                        f"no version {version!r}: {name!r} has {engine.version!r}"
+                    )
+                return model
+        names = ", ".join(repr(engine.name) for engine in self.engines())
+        raise UnknownModelError(f"no model {name!r}: this server has {names}")
+
+    def swap(self, place: int, engine: Engine) -> None:
+        """Run all new requests for the model at that place on another engine; those that have been
+        found by `find` finish on the old one.
+
+        Raises:
+            ValueError: another model has its name.
+        """
+        engines = self.engines()
+        engines[place] = engine
+        check_names(engines)
+        new = ServedModel(engine, self.metrics)
+        self.served[place].metrics.end()
+        self.served[place] = new
+
+    def version(self, name: str) -> str | None:
+        """Return a model's version, or None if there is no such model."""
+        return {engine.name: engine.version for engine in self.engines()}.get(name)
+
+
+def check_names(engines: list[Engine]) -> None:
+    """Raise ValueError if two models have the same name."""
+    names = [engine.name for engine in engines]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"several models are named {name!r}: rename them by --model NAME=PATH")

@@ -1,0 +1,75 @@
+"""The process that answers requests: the only one, or one of several that leader.py starts."""
+
+import gc
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+from argparse import Namespace
+from functools import partial
+from multiprocessing.connection import wait
+from queue import SimpleQueue
+from threading import Thread
+
+import uvicorn
+
+from serve.http.access import Access
+from serve.http.app import App
+from serve.http.connection import Connection
+from serve.model.engine import Engine
+from serve.model.metrics import METRICS_FOLDER
+from serve.model.reload import Reloader, describe
+from serve.model.served import ServedModels
+from serve.model.source import Source, resolve
+from serve.process import GRACE_S, configure_log, handle_signals
+
+
+def answer(
+    arguments: Namespace, listener: socket.socket, engines: list[Engine], hangups: SimpleQueue[int]
+) -> None:
+    """Serve on a bound socket until SIGTERM or SIGINT, then finish started requests and exit 0."""
+    access = Access(os.environ.get("SERVE_TOKEN"), arguments.allowed_hosts)
+    models = ServedModels(engines)
+    loads = [partial(load_engine, source) for source in arguments.sources]
+    reloader = Reloader(loads, models, hangups, arguments.poll)
+    app = App(models, access, reloader.start, arguments.log_requests)
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    gc.freeze()  # do not scan what stays loaded at every collection
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
+    """Load the models and serve as `answer` does, until the leader ends."""
+    configure_log()
+    hangups = handle_signals()
+    leader = multiprocessing.parent_process()
+    assert leader
+
+    def follow() -> None:
+        wait([leader.sentinel])  # it was killed: do not outlive it, and clean up after it
+        shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=follow, daemon=True).start()
+    try:
+        engines = [load_engine(source) for source in arguments.sources]
+        answer(arguments, listener, engines, hangups)
+    except Exception as error:
+        sys.exit(f"error: {describe(error)}")
+
+
+def load_engine(source: Source) -> Engine:
+    """Load the model that the source currently resolves to."""
+    with resolve(source.where) as path:
+        return Engine(path, source.name)
