@@ -109,17 +109,11 @@ def load_params(path: Path = files.ROOT / "params.yaml") -> Params:
             the message gives its name, what is allowed and its value.
     """
     try:
-        return parse_params(YAML(typ="safe").load(path))
+        return Params.model_validate(YAML(typ="safe").load(path))
     except FileNotFoundError as error:
         raise ValueError(f"{path} not found: restore it with `git checkout params.yaml`") from error
     except YAMLError as error:
         raise ValueError(f"{path.name} is not valid YAML: {error}") from error
-
-
-def parse_params(content: object) -> Params:
-    """Check the content of a params.yaml; see `load_params`."""
-    try:
-        return Params.model_validate(content)
     except ValidationError as error:
         raise ValueError("\n".join(_describe(detail) for detail in error.errors())) from error
 

@@ -6,6 +6,8 @@ A check takes the subject and returns what it found in a sentence, or raises `Ga
 import json
 from functools import partial
 
+from jinja2 import UndefinedError
+
 from pipeline.core import files
 from pipeline.promote.cards import DATA_CARD, MODEL_CARD, cards, digest_tag
 from pipeline.trace.subject import Check, GapError, Subject, read_metadata
@@ -91,7 +93,7 @@ def cards_again(subject: Subject) -> dict[str, bytes]:
         return {}
     try:
         return cards(certificate, subject.run, subject.version.tags)
-    except KeyError:
+    except UndefinedError:
         return {}
 
 

@@ -1,20 +1,24 @@
-"""The record of one training or of the study, from its start until it is a run in MLflow.
+"""The record of one training or of the study, from its start until it is a run in MLflow, and what
+MLflow shows of it.
 
-A flow starts it, adds metrics, and writes it to artifacts/records/ once the results are there. This
-module imports no MLflow, which takes seconds.
+A flow starts the record, adds metrics, and writes it to artifacts/records/ once the results are
+there. This module imports no MLflow, which takes seconds.
 """
 
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch, read_history
+from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance, git
+from pipeline.data.dataset import NAME
 
 
 class Point(NamedTuple):
@@ -124,3 +128,52 @@ def verdict_points(time_ms: int) -> list[Point]:
 def now_ms() -> int:
     """Return the time in milliseconds since 1970."""
     return round(time.time() * 1000)
+
+
+class Content(NamedTuple):
+    """The content of a run.
+
+    identity: the tags that runs with equal results share, among them the digest of the results.
+    tags, artifacts: of a run whose results are there; an artifact is a file or a folder.
+    """
+
+    experiment: str
+    text: str
+    params: dict[str, Any]
+    identity: dict[str, str]
+    tags: dict[str, str]
+    artifacts: list[Path]
+
+
+def content_of(record: Record) -> Content:
+    """Return the content of the record's run."""
+    return study(record) if record.provenance.stage == "study" else training(record)
+
+
+def training(record: Record) -> Content:
+    """Return the content of a training's run."""
+    params = record.provenance.params
+    return Content(
+        experiment=load_params().tracking.experiment,
+        text=f"{NETWORKS[record.key].title} trained on {NAME} by plain SGD: {params['epochs']} "
+        f"epochs, batch size {params['batch_size']}, learning rate {params['lr']}, seed "
+        f"{params['seed']}",
+        params={"network": record.key, **params},
+        identity={"weights.sha256": record.result_sha256, **record.provenance.content_tags()},
+        tags={},
+        artifacts=[files.LOSSES_FIGURE, files.confusion_path(record.key), files.PREDICTIONS],
+    )
+
+
+def study(record: Record) -> Content:
+    """Return the content of the study's run."""
+    verdicts = files.read_json(files.VERDICTS, "study")
+    return Content(
+        experiment=load_params().tracking.study_experiment,
+        text=f"{len(verdicts)} claims about batch normalization, tested on {NAME}: the tags have "
+        "the verdicts, the metrics the intervals, and study/report.html is the report",
+        params=record.provenance.params,
+        identity={"verdicts.sha256": record.result_sha256, **record.provenance.content_tags()},
+        tags={f"{claim}.verdict": verdict["verdict"] for claim, verdict in verdicts.items()},
+        artifacts=[files.STUDY],
+    )

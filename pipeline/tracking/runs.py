@@ -15,9 +15,8 @@ from pipeline.core import files
 from pipeline.core.params import load_params
 from pipeline.core.provenance import dvc_experiment
 from pipeline.data.dataset import DATA, IMAGES, NAME
-from pipeline.tracking.content import content_of
 from pipeline.tracking.metrics import log_metrics, metrics_sha256
-from pipeline.tracking.record import Record, read_records
+from pipeline.tracking.record import Record, content_of, read_records
 from pipeline.tracking.store import artifact_storage, open_experiment
 
 CLONE = f"{socket.gethostname()}:{files.PROJECT}"

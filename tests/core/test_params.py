@@ -1,11 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from models import NETWORKS
 from pipeline.core.files import ROOT, model_path
-from pipeline.core.params import load_params, parse_params
+from pipeline.core.params import Params, load_params
+
+Load = Callable[[object], Params]
 
 
 def content(**changes: object) -> dict[str, dict[str, Any]]:
@@ -15,6 +19,17 @@ def content(**changes: object) -> dict[str, dict[str, Any]]:
         section, key = name.split("__")
         sections[section][key] = value
     return sections
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Load a file with these parameters."""
+
+    def load(content: object) -> Params:
+        YAML().dump(content, tmp_path / "params.yaml")
+        return load_params(tmp_path / "params.yaml")
+
+    return load
 
 
 def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
@@ -49,17 +64,17 @@ def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
     ],
 )
 def test_an_invalid_parameter_is_named_with_its_value(
-    changes: dict[str, Any], message: str
+    load: Load, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-        parse_params(content(**changes))
+        load(content(**changes))
 
 
-def test_a_missing_parameter_or_section_is_named() -> None:
+def test_a_missing_parameter_or_section_is_named(load: Load) -> None:
     broken = content()
     del broken["train"]["seed"], broken["export"]
     with pytest.raises(ValueError, match=r"train\.seed is missing.*\nexport is missing"):
-        parse_params(broken)
+        load(broken)
 
 
 def test_params_are_frozen() -> None:
@@ -67,14 +82,14 @@ def test_params_are_frozen() -> None:
         load_params().train.epochs = 1
 
 
-def test_the_deployed_model_is_the_chosen_networks() -> None:
-    params = parse_params(content(export__network="simple_mlp")).export
+def test_the_deployed_model_is_the_chosen_networks(load: Load) -> None:
+    params = load(content(export__network="simple_mlp")).export
     assert params.model == model_path("simple_mlp")
 
 
-def test_all_problems_are_reported_at_once() -> None:
+def test_all_problems_are_reported_at_once(load: Load) -> None:
     with pytest.raises(ValueError, match=r"train\.epochs must.*\ntrain\.lr must"):
-        parse_params(content(train__lr=0.0, train__epochs=0))
+        load(content(train__lr=0.0, train__epochs=0))
 
 
 @pytest.mark.parametrize("text", ["train: [", "train: {lr: 1, lr: 2}", "", "just words", "- 1"])

@@ -126,9 +126,9 @@ def test_the_text_has_the_description_of_the_data_set() -> None:
 def test_another_data_set_changes_the_card_without_a_trace_of_mnist(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in {"description": "Clothes.", "citeAs": "Xiao et al., 2017"}.items():
+    about = {"name": "Fashion-MNIST", "description": "Clothes.", "citeAs": "Xiao et al., 2017"}
+    for name, value in about.items():
         monkeypatch.setitem(ABOUT, name, value)
-    monkeypatch.setattr("pipeline.promote.cards.NAME", "Fashion-MNIST")
     monkeypatch.setattr("pipeline.promote.cards.CLASS_NAMES", ["Trouser", "Bag"])
     card = write(RECORDS)
     assert front_matter(card)["datasets"] == ["fashion-mnist"]

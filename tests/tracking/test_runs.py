@@ -14,8 +14,7 @@ from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch, write_history
 from pipeline.core.provenance import Provenance, git, params_sha256
-from pipeline.tracking.content import content_of
-from pipeline.tracking.record import Record, epoch_points, read_record, verdict_points
+from pipeline.tracking.record import Record, content_of, epoch_points, read_record, verdict_points
 from pipeline.tracking.runs import begin, find, find_trainings, record_files, record_run
 from pipeline.tracking.store import open_experiment
 from tests.support import empty_store, write_below
