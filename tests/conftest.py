@@ -24,9 +24,8 @@ from pipeline.core.files import ROOT
 from pipeline.core.params import StudyParams, TrainParams
 from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.graph import self_test, to_onnx
-from pipeline.study.experiments import EXPERIMENTS
-from pipeline.study.tables import gather
-from pipeline.tracking.addresses import correct_addresses
+from pipeline.study.experiments import EXPERIMENTS, gather
+from pipeline.tracking.store import correct_addresses
 from pipeline.train.loop import train
 from tests.support import INITDB, Run
 

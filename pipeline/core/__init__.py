@@ -1,1 +1,1 @@
-"""Shared by all stages: files, parameters, provenance, and the check of its own inputs."""
+"""Shared by all stages: files, parameters, provenance, Prefect, and how a stage runs."""

@@ -18,7 +18,9 @@ def run_flow(flow: Callable[..., State]) -> None:
         ConnectionError: the server does not answer.
         ValueError: the flow failed; the message is the failed task's.
     """
-    logging.getLogger("prefect.flow_runs").addFilter(is_worth_reading)
+    # After Ctrl-C, Prefect would print "Crash detected!".
+    log = logging.getLogger("prefect.flow_runs")
+    log.addFilter(lambda line: "aborted by an interrupt signal" not in line.getMessage())
     given = PREFECT_API_URL.value()
     server = None if given else PrefectServer()
     address = server.address if server else given
@@ -33,8 +35,3 @@ def run_flow(flow: Callable[..., State]) -> None:
         ) from error
     if not state.is_completed():
         raise ValueError(state.message)
-
-
-def is_worth_reading(record: logging.LogRecord) -> bool:
-    """Return whether a flow's message is other than "Crash detected!" after Ctrl-C."""
-    return "aborted by an interrupt signal" not in record.getMessage()

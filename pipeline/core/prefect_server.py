@@ -20,7 +20,7 @@ WATCHED = 'exec 3<&0 </dev/null; (read _ <&3; kill $$) & exec "$@"'
 class PrefectServer:
     """A Prefect server on 127.0.0.1.
 
-    address: of its API.
+    address: of its API; process: the one that runs it.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class PrefectServer:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/api"
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [
                 *("sh", "-c", WATCHED, "sh", sys.executable, "-m", "uvicorn"),
                 *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
@@ -41,18 +41,14 @@ class PrefectServer:
         )
         atexit.register(self._stop)  # runs after Prefect's own, which send logs to the server
 
-    def is_starting(self) -> bool:
-        """Return whether the server runs."""
-        return self._process.poll() is None
-
     def _stop(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
+        assert self.process.stdin
+        self.process.stdin.close()
         try:
-            self._process.wait(timeout=10)
+            self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def wait_for_api(server: PrefectServer | None) -> None:
@@ -64,6 +60,6 @@ def wait_for_api(server: PrefectServer | None) -> None:
     end = time.monotonic() + START_S
     with get_client(httpx_settings={"timeout": 5}, sync_client=True) as client:
         while problem := client.api_healthcheck():
-            if not server or not server.is_starting() or time.monotonic() > end:
+            if not server or server.process.poll() is not None or time.monotonic() > end:
                 raise problem
             time.sleep(0.1)

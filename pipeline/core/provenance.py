@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from pipeline.core import files
-from pipeline.core.inputs import described
 from pipeline.core.params import Section
+from pipeline.core.stage import described
 
 
 class Provenance(BaseModel):

@@ -1,11 +1,21 @@
-"""Runs the command of a stage, and turns errors into messages for its user."""
+"""Runs a stage, and fails it if its own inputs change while it runs.
+
+DVC hashes dependencies after a stage's command has ended (treeverse/dvc#11058): without this check,
+code edited while a stage runs would be recorded as what made the outputs, and would never run.
+"""
 
 import argparse
 import sys
+from functools import cache
+from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
-from pipeline.core.files import check_disk, repro
-from pipeline.core.inputs import check_inputs, inputs_at_start
+from pathspec import GitIgnoreSpec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core import files
 from pipeline.core.params import load_params
 
 
@@ -21,7 +31,7 @@ def run_stage(stage: str, function: str) -> None:
     function: its body as "module:name", imported only once the stage's inputs have been read.
     """
     try:
-        check_disk()
+        files.check_disk()
         load_params()  # an invalid parameter of any stage is found before the first one runs
         inputs_at_start(stage)
         resolve_name(function)()
@@ -29,4 +39,55 @@ def run_stage(stage: str, function: str) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted: `{repro(stage)}` will run it again")
+        sys.exit(f"interrupted: `{files.repro(stage)}` will run it again")
+
+
+def described(stage: str) -> Any:
+    """Return the stage's description in dvc.yaml, of the main pipeline or of the study's own."""
+    folder = files.ROOT / "study" if stage == "study" else files.ROOT
+    return _load_yaml(folder / "dvc.yaml")["stages"][stage]
+
+
+@cache
+def inputs_at_start(stage: str) -> dict[str, str]:
+    """Return what `read_inputs` returned at the first call in this process."""
+    return read_inputs(stage)
+
+
+def check_inputs(stage: str) -> None:
+    """Check that the stage's inputs are those of its start.
+
+    Raises:
+        ValueError: they are not; the message names those that changed.
+    """
+    before, after = inputs_at_start(stage), read_inputs(stage)
+    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed)} changed while `{stage}` was running, so its outputs may "
+            "come from either version: run `dvc repro` again"
+        )
+
+
+def read_inputs(stage: str) -> dict[str, str]:
+    """Return the SHA-256 and the change time of each file that the stage depends on, so that an
+    edit that is undone is noticed, and each section of params.yaml that it reads."""
+    params, description = _load_yaml(files.ROOT / "params.yaml"), described(stage)
+    ignored = GitIgnoreSpec.from_lines((files.ROOT / ".dvcignore").read_text().splitlines())
+    inputs = {
+        f"params.yaml: {section}": str(params[section]) for section in description.get("params", [])
+    }
+    for dependency in description["deps"]:
+        path = files.ROOT / dependency
+        for file in [path] if path.is_file() else path.rglob("*"):
+            name = str(file.relative_to(files.ROOT))
+            if file.is_file() and not ignored.match_file(name):
+                inputs[name] = f"{files.sha256(file)} {file.stat().st_ctime_ns}"
+    return inputs
+
+
+def _load_yaml(path: Path) -> Any:
+    try:
+        return YAML(typ="safe").load(path)
+    except YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: correct or restore it") from error

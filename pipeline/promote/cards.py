@@ -14,11 +14,6 @@ MODEL_CARD, DATA_CARD = "model_card.md", CROISSANT.name
 TEXT = Path(__file__).with_name(MODEL_CARD)  # a Jinja2 template
 
 
-def digest_tag(name: str) -> str:
-    """Return the version's tag that has the SHA-256 of a card."""
-    return f"{Path(name).stem}.sha256"
-
-
 def cards(certificate: bytes, run: Run, tags: dict[str, str]) -> dict[str, bytes]:
     """Return both cards of a version, by file name; see `model_card`."""
     text = model_card(certificate, run, tags)

@@ -9,7 +9,7 @@ from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
 from pipeline.core.provenance import dvc_experiment
 from pipeline.data.load import load_dataset
-from pipeline.promote.cards import cards, digest_tag
+from pipeline.promote.cards import cards
 from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
 from pipeline.promote.roll_back import blocked
 from pipeline.promote.summary import Promotion, print_summary, report
@@ -85,8 +85,9 @@ def promote_again(
     metrics = files.read_json(files.CERTIFICATE_METRICS, "certify")
     tags = {f"certificate.{name}": str(value) for name, value in metrics.items()}
     tags |= {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
+    registry.add_file(client, version, files.CERTIFICATE.name, files.CERTIFICATE.read_bytes())
     registry.evaluate(client, version)
-    registry.describe(client, version, files.CERTIFICATE, tags, report(promotion))
+    registry.describe(client, version, tags, report(promotion))
     registry.move_alias(client, promotion.alias, version)
     challenger = registry.find_alias(client, CHALLENGER)
     if promotion.alias == CHAMPION and challenger and challenger.version == version.version:
@@ -99,7 +100,7 @@ def add_cards(client: MlflowClient, version: ModelVersion) -> None:
     run = client.get_run(str(version.run_id))
     for name, content in cards(files.CERTIFICATE.read_bytes(), run, version.tags).items():
         if download(version.source, name) != content:
-            registry.add_file(client, version, name, content, digest_tag(name))
+            registry.add_file(client, version, name, content)
 
 
 def registered_model(version: ModelVersion) -> bytes | None:

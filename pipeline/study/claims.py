@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.study.experiments import Tables
 from pipeline.study.overfitting import LRS, SHAPES
 from pipeline.study.pair import NORMED, PLAIN
 from pipeline.study.statistics import interval, verdict
-from pipeline.study.tables import Tables
 
 THRESHOLDS = (0.9, 0.95, 0.97)  # test accuracies to reach
 ENOUGH = 0.95  # the accuracy that a learning rate must reach to count as usable

@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 
 from pipeline.study import deep, overfitting
 from pipeline.study.claims import THRESHOLDS, reached
+from pipeline.study.experiments import Tables
 from pipeline.study.layer_figures import histograms, layers
 from pipeline.study.pair import COLORS, LABELS, MARKERS, PAIR
 from pipeline.study.speed import LRS
 from pipeline.study.style import PERCENT, curve, legend, of, sheet
-from pipeline.study.tables import Tables
 
 
 def speed(tables: Tables) -> Figure:

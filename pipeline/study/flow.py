@@ -23,13 +23,12 @@ from tqdm import tqdm
 
 from pipeline.core import files
 from pipeline.core.flows import run_flow
-from pipeline.core.inputs import check_inputs
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
+from pipeline.core.stage import check_inputs
 from pipeline.data.load import load_dataset, verified_md5
-from pipeline.study.experiments import EXPERIMENTS
+from pipeline.study.experiments import EXPERIMENTS, Tables, gather
 from pipeline.study.report import write_report
-from pipeline.study.tables import Tables, gather
 from pipeline.tracking.record import Record, now_ms, verdict_points
 from pipeline.tracking.tasks import record_or_warn
 from pipeline.train.loop import choose_device

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline.study import activations, deep
+from pipeline.study.experiments import Tables
 from pipeline.study.pair import COLORS, LABELS, MARKERS, PAIR
 from pipeline.study.style import PERCENT, curve, legend, of, sheet
-from pipeline.study.tables import Tables
 
 SHADES = np.linspace(0.25, 1, len(deep.HIDDEN))
 BY_LAYER = {

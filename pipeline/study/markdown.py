@@ -9,11 +9,11 @@ from jinja2 import StrictUndefined, Template
 
 from pipeline.core.params import StudyParams
 from pipeline.study.claims import CLAIMS, THRESHOLDS, final_speed, reached, small_set_accuracies
+from pipeline.study.experiments import Tables
 from pipeline.study.overfitting import DROPOUTS, LRS, SHAPES
 from pipeline.study.pair import PAIR
 from pipeline.study.scale import updates
 from pipeline.study.statistics import interval
-from pipeline.study.tables import Tables
 
 TEMPLATE = Path(__file__).with_name("template.md")
 

@@ -9,10 +9,10 @@ from matplotlib import rc_context
 from pipeline.core import files
 from pipeline.core.params import StudyParams
 from pipeline.study.claims import judge
+from pipeline.study.experiments import Tables, write_tables
 from pipeline.study.figures import FIGURES
 from pipeline.study.markdown import to_markdown
 from pipeline.study.style import SETTINGS
-from pipeline.study.tables import Tables, write_tables
 
 STYLE = """
 body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }

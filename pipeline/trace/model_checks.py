@@ -9,9 +9,9 @@ from functools import partial
 from jinja2 import UndefinedError
 
 from pipeline.core import files
-from pipeline.promote.cards import DATA_CARD, MODEL_CARD, cards, digest_tag
+from pipeline.promote.cards import DATA_CARD, MODEL_CARD, cards
 from pipeline.trace.subject import Check, GapError, Subject, read_metadata
-from pipeline.tracking.registry import registered_name
+from pipeline.tracking.registry import digest_tag, registered_name
 from pipeline.tracking.store import download
 
 

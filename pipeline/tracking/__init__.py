@@ -1,1 +1,1 @@
-"""Reads and writes MLflow: the store, the runs and the registry. Other rooms use only its types."""
+"""All that calls MLflow: the record of a training, its run, the registry and the store."""

@@ -6,9 +6,15 @@ import sqlite3
 import sys
 
 from pipeline.core.params import load_params
-from pipeline.tracking.addresses import correct_addresses
 from pipeline.tracking.runs import record_files
-from pipeline.tracking.store import DATABASE, open_experiment, open_store, shown_uri, ui_url
+from pipeline.tracking.store import (
+    DATABASE,
+    correct_addresses,
+    open_experiment,
+    open_store,
+    shown_uri,
+    ui_url,
+)
 
 
 def main() -> None:

@@ -114,27 +114,26 @@ def evaluate(client: MlflowClient, version: ModelVersion) -> None:
     client.log_batch(run.info.run_id, [Metric(*point, *own) for point in points])
 
 
-def describe(
-    client: MlflowClient, version: ModelVersion, certificate: Path, tags: dict[str, str], text: str
-) -> None:
-    """Add the certificate to a version's files, tag the version and its run, and describe it."""
-    with artifact_storage():
-        client.log_model_artifact(logged_model_id(version), str(certificate))
+def describe(client: MlflowClient, version: ModelVersion, tags: dict[str, str], text: str) -> None:
+    """Tag a version and its run, and describe the version in Markdown."""
     for name, value in tags.items():
         client.set_tag(str(version.run_id), name, value)
         tag_version(client, version, name, value)
     client.update_model_version(registered_name(), version.version, text)
 
 
-def add_file(
-    client: MlflowClient, version: ModelVersion, name: str, content: bytes, tag: str
-) -> None:
+def add_file(client: MlflowClient, version: ModelVersion, name: str, content: bytes) -> None:
     """Add a file to a version's files, and tag the version with its SHA-256."""
     with artifact_storage(), TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
         client.log_model_artifact(logged_model_id(version), str(path))
-    tag_version(client, version, tag, files.sha256(content))
+    tag_version(client, version, digest_tag(name), files.sha256(content))
+
+
+def digest_tag(name: str) -> str:
+    """Return the version's tag that has the SHA-256 of a file."""
+    return f"{Path(name).stem}.sha256"
 
 
 def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: str) -> None:

@@ -1,11 +1,12 @@
-"""Opens MLflow's store: MLFLOW_TRACKING_URI, or else the project's own SQLite file mlflow.db."""
+"""Opens MLflow's store: MLFLOW_TRACKING_URI, or else the project's own SQLite file mlflow.db, whose
+addresses of files are corrected here after the project was moved."""
 
 import logging
 import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,10 +17,17 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import files
-from pipeline.tracking.addresses import artifacts_address, old_project
+from pipeline.core.params import load_params
 
 DATABASE = files.PROJECT / "mlflow.db"
 OWN_STORE = f"sqlite:///{DATABASE}"
+ARTIFACTS = "/mlartifacts"
+COLUMNS = {  # with addresses, by table
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
 
 
 def tracking_uri() -> str:
@@ -57,11 +65,11 @@ def open_store() -> Iterator[MlflowClient]:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         if is_own_store():
             create_database()
-        if is_own_store() and (old := old_project(DATABASE)):
-            raise ValueError(
-                f"MLflow's store keeps its files in {old}, not in {files.PROJECT}: run `python -m "
-                "pipeline.tracking --moved` if the project was moved or copied here"
-            )
+            if old := old_project(DATABASE):
+                raise ValueError(
+                    f"MLflow's store keeps its files in {old}, not in {files.PROJECT}: run `python "
+                    "-m pipeline.tracking --moved` if the project was moved or copied here"
+                )
         if not tracking_uri().startswith(("http", "sqlite")):  # or MLflow tries for 100 seconds
             create_engine(tracking_uri(), connect_args={"connect_timeout": 10}).connect().close()
         yield MlflowClient(tracking_uri())
@@ -135,3 +143,33 @@ def download(folder: str | None, name: str) -> bytes | None:
         with TemporaryDirectory() as local:
             path = download_artifacts(folder, dst_path=local, tracking_uri=tracking_uri())
             return (Path(path) / name).read_bytes()
+
+
+def artifacts_address() -> str:
+    """Return the address of the folder in which the project's own store keeps files."""
+    return files.PROJECT.as_uri() + ARTIFACTS
+
+
+def old_project(database: Path) -> str | None:
+    """Return the address of the folder that the store was made for, or None if it is this one."""
+    here, tracking = artifacts_address(), load_params().tracking
+    query = "SELECT artifact_location FROM experiments WHERE name IN (?, ?)"
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as store:
+        for (address,) in store.execute(query, [tracking.experiment, tracking.study_experiment]):
+            if address != here and address.startswith("file:") and address.endswith(ARTIFACTS):
+                return str(address).removesuffix(ARTIFACTS)
+    return None
+
+
+def correct_addresses(database: Path) -> None:
+    """Replace the old folder's address by this one's in the places of `COLUMNS`."""
+    old, new = old_project(database), files.PROJECT.as_uri()
+    if not old:
+        return
+    with closing(sqlite3.connect(database)) as store, store:
+        for table, column in COLUMNS.items():
+            store.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                f"WHERE substr({column}, 1, ?) = ?",
+                [new, len(old) + 1, len(old) + 1, f"{old}/"],
+            )

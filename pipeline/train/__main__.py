@@ -1,7 +1,7 @@
 """Trains every network of models/ and compares them: `python -m pipeline.train`.
 
-Reads params.yaml and data/; writes weights, history, metrics, a figure and the provenance below
-artifacts/.
+Reads params.yaml and data/; writes weights, tables, pictures and the provenance to
+artifacts/train/, and metrics/test_accuracy.json.
 """
 
 from pipeline.core.stage import main

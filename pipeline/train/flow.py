@@ -26,9 +26,9 @@ from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.flows import run_flow
 from pipeline.core.history import Epoch, write_history
-from pipeline.core.inputs import check_inputs
 from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
+from pipeline.core.stage import check_inputs
 from pipeline.data.load import verified_md5
 from pipeline.tracking.record import Record, epoch_points, now_ms
 from pipeline.tracking.tasks import follow_trainings, record_or_warn

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.core import files
-from pipeline.core.inputs import inputs_at_start, read_inputs
-from pipeline.core.stage import run_stage
+from pipeline.core.stage import inputs_at_start, read_inputs, run_stage
 
 FILES = {
     "dvc.yaml": """\

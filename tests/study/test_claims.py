@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from pipeline.study.claims import CLAIMS, Claim, judge, reached
+from pipeline.study.experiments import Tables
 from pipeline.study.pair import NORMED, PLAIN
 from pipeline.study.statistics import Interval, interval, intervals, verdict
-from pipeline.study.tables import Tables
 
 
 def test_the_interval_is_that_of_a_paired_t_test() -> None:

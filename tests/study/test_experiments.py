@@ -14,9 +14,8 @@ from pipeline.data.load import Dataset, load_dataset
 from pipeline.data.tensors import to_tensors
 from pipeline.study import activations, overfitting, scale, speed
 from pipeline.study.deep import deep_network
-from pipeline.study.experiments import EXPERIMENTS
+from pipeline.study.experiments import EXPERIMENTS, Tables, write_tables
 from pipeline.study.pair import NORMED, PAIR, PLAIN
-from pipeline.study.tables import Tables, write_tables
 from pipeline.train.loop import initial_network, select, train
 from pipeline.train.step import TracedStep
 from tests.support import read_tables
@@ -175,7 +174,7 @@ from pipeline.core import files
 from pipeline.core.params import StudyParams
 from pipeline.data.load import load_dataset
 from pipeline.study.experiments import EXPERIMENTS
-from pipeline.study.tables import write_tables
+from pipeline.study.experiments import write_tables
 
 torch.set_num_threads(1)
 files.STUDY = Path(sys.argv[1])

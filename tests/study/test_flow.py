@@ -11,8 +11,7 @@ from distributed import LocalCluster
 from pipeline.core import files
 from pipeline.core.params import StudyParams, load_params
 from pipeline.study import flow, report
-from pipeline.study.experiments import EXPERIMENTS
-from pipeline.study.tables import Tables, write_tables
+from pipeline.study.experiments import EXPERIMENTS, Tables, write_tables
 from pipeline.tracking.record import Record, read_record
 from tests.support import write_below
 

@@ -12,11 +12,11 @@ from matplotlib import image
 from pipeline.core import files
 from pipeline.core.params import StudyParams
 from pipeline.study.claims import CLAIMS, judge
+from pipeline.study.experiments import Tables
 from pipeline.study.figures import FIGURES
 from pipeline.study.markdown import measured, number, to_markdown
 from pipeline.study.pair import NORMED
 from pipeline.study.report import write_report
-from pipeline.study.tables import Tables
 from tests.support import read_tables
 
 
