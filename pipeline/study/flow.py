@@ -47,14 +47,22 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the body has ended. Workers that the body starts inherit the mask, since
-    Ctrl-C is for the flow, and would make each worker print a traceback."""
+def interrupts_deferred() -> Iterator[None]:
+    """Raise KeyboardInterrupt only once the body has ended; workers that it starts never do.
+
+    They inherit the signal mask, or else Ctrl-C would make each of them print a traceback. In this
+    process the mask is not enough: any thread without it may receive the signal.
+    """
+    received: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: received.append(number))
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        signal.signal(signal.SIGINT, handler)
+    if received:
+        raise KeyboardInterrupt
 
 
 def task_runner() -> TaskRunner[Any]:
@@ -90,7 +98,7 @@ def study() -> State:
     record = Record.start("study", Provenance.take("study", params, verified_md5()))
     jobs = [(experiment, seed) for experiment in EXPERIMENTS for seed in range(params.seeds)]
     try:
-        with without_interrupts():
+        with interrupts_deferred():
             futures = [measure.submit(*job, params) for job in jobs]
         for future in tqdm(as_completed(futures), "study", len(futures), disable=None, unit="task"):
             future.result()  # the first failure ends the flow

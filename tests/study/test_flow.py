@@ -1,7 +1,10 @@
 """The study's flow on processes of this machine and on a Dask cluster of two workers."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -147,3 +150,33 @@ def test_a_killed_flow_leaves_no_worker_behind() -> None:
     flow_process.kill()
     flow_process.communicate()
     worker.wait(timeout=10)
+
+
+def workers(study: psutil.Process) -> list[psutil.Process]:
+    return [child for child in study.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_s", [0, 1, 4])  # as workers start, import, and measure
+def test_ctrl_c_prints_one_line_and_leaves_no_worker_behind(
+    delay_s: float, new_project: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline.study"],
+        cwd=new_project,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as study:
+        process = psutil.Process(study.pid)
+        while not workers(process):
+            assert study.poll() is None
+            time.sleep(0.02)
+        time.sleep(delay_s)
+        children = process.children(recursive=True)
+        os.killpg(study.pid, signal.SIGINT)
+        output, _ = study.communicate(timeout=60)
+    assert [line.split(":")[0] for line in output.splitlines()] == ["interrupted"], output
+    _, left = psutil.wait_procs(children, timeout=10)
+    assert not left
