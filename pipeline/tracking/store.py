@@ -43,13 +43,12 @@ def is_own_store() -> bool:
 
 def ui_url() -> str:
     """Return the address of MLflow's UI: the server's, or that of `make ui`."""
-    server = re.sub(r"//[^/@]*@", "//", tracking_uri())
-    return server if server.startswith("http") else "http://127.0.0.1:5000"
+    return shown_uri() if shown_uri().startswith("http") else "http://127.0.0.1:5000"
 
 
 def shown_uri() -> str:
     """Return the store's address without the password it may contain."""
-    return re.sub(r"//[^/@]*@", "//…@", tracking_uri())
+    return re.sub(r"//[^/@]*@", "//", tracking_uri())
 
 
 @contextmanager

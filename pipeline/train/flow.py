@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from queue import Queue
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect import State, Task, flow, task
 from prefect.artifacts import create_table_artifact
@@ -36,14 +36,6 @@ from pipeline.train.bars import bars, describe
 from pipeline.train.results import Answers, write_figures, write_predictions
 
 Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
-
-
-class Trained(NamedTuple):
-    """What a trainer has printed, and its record."""
-
-    record: Record
-    history: list[Epoch]
-    answers: Answers
 
 
 def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
@@ -85,7 +77,7 @@ def train_network(key: str, provenance: Provenance, report: Report) -> State:
                 message = line.strip()
                 log.info(message)
     if trainer.returncode == 0:
-        return Completed(data=Trained(record, history, answers))
+        return Completed(data=(record, history, answers))
     killed = trainer.returncode < 0
     report(record.end("KILLED" if killed else "FAILED"), None)
     if not killed:
@@ -105,10 +97,8 @@ def read_line(line: str) -> Epoch | Answers | None:
 
 
 @task(task_run_name="compare networks", cache_policy=NO_CACHE)
-def compare_networks(trained: dict[str, Trained]) -> None:
+def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answers]) -> None:
     """Write the accuracies, the tables of all networks and their pictures."""
-    histories = {key: its.history for key, its in trained.items()}
-    answers = {key: its.answers for key, its in trained.items()}
     write_history(histories)
     write_predictions(answers)
     write_figures(histories, answers)
@@ -156,7 +146,9 @@ def train_and_compare(provenance: Provenance, report: Report) -> State:
         if not training.state.is_completed():
             return Failed(message=training.state.message)
     trained: dict[str, Any] = {key: training.result() for key, training in trainings.items()}
-    compared = compare_networks(trained, return_state=True)
+    histories = {key: history for key, (_, history, _) in trained.items()}
+    answers = {key: its_answers for key, (_, _, its_answers) in trained.items()}
+    compared = compare_networks(histories, answers, return_state=True)
     if not compared.is_completed():
         return compared
     try:
@@ -164,8 +156,8 @@ def train_and_compare(provenance: Provenance, report: Report) -> State:
     except ValueError as error:
         return Failed(message=str(error))
     provenance.write()
-    for its in trained.values():
-        its.record.write()
+    for record, _, _ in trained.values():
+        record.write()
     return Completed()
 
 
