@@ -40,10 +40,10 @@ def to_html(report: str) -> str:
     """Return the report in Markdown as one HTML file that holds its figures, for a browser and for
     MLflow's UI."""
     body = MarkdownIt().enable("table").render(report)
-    body = re.sub(r'src="(figures/\w+\.png)"', _embed, body)
+
+    def embed(source: re.Match[str]) -> str:
+        png = base64.b64encode((files.STUDY / source[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{png}"'
+
+    body = re.sub(r'src="(figures/\w+\.png)"', embed, body)
     return f'<!doctype html><meta charset="utf-8"><style>{STYLE}</style>{body}'
-
-
-def _embed(source: re.Match[str]) -> str:
-    png = base64.b64encode((files.STUDY / source[1]).read_bytes()).decode()
-    return f'src="data:image/png;base64,{png}"'

@@ -71,17 +71,13 @@ def check_card(name: str, subject: Subject) -> str:
     """It is what `promote` writes from the certificate, the run and the version's tags."""
     content = download(subject.version.source, name) if subject.version else None
     if content is None:
-        raise GapError(
-            "missing", "MLflow does not have it: `dvc repro` adds it for the model in artifacts/"
-        )
+        raise GapError("missing", "MLflow does not have it: `dvc repro` adds it for artifacts/")
     found, expected = files.sha256(content), subject.tag(digest_tag(name))
     if content == cards_again(subject).get(name):
         return f"SHA-256 {found}, and the same when written again"
     if found != expected:
         raise GapError("broken", f"SHA-256 is {found}, was {expected} when it was added")
-    raise GapError(
-        "unchecked", f"SHA-256 {found}, as it was added, but `promote` would now write another"
-    )
+    raise GapError("unchecked", f"SHA-256 {found}, but `promote` would now write another")
 
 
 def cards_again(subject: Subject) -> dict[str, bytes]:

@@ -25,9 +25,7 @@ def check_weights(subject: Subject) -> str:
     if not path.is_file() or (files.sha256(path) != expected and not subject.here):
         raise GapError("unchecked", f"SHA-256 {expected}, not those in artifacts/")
     if files.sha256(path) != expected:
-        raise GapError(
-            "broken", f"{path} has SHA-256 {files.sha256(path)}, the run's has {expected}"
-        )
+        raise GapError("broken", f"{path} has SHA-256 {files.sha256(path)}, not {expected}")
     return f"SHA-256 {expected}"
 
 

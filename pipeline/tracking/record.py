@@ -74,8 +74,7 @@ class Record(BaseModel):
 
     def complete(self) -> "Record":
         """Return the record with the digest of its results, which are in artifacts/."""
-        is_study = self.provenance.stage == "study"
-        path = files.VERDICTS if is_study else files.weights_path(self.key)
+        path = files.VERDICTS if self.key == "study" else files.weights_path(self.key)
         return self.model_copy(update={"result_sha256": files.sha256(path)})
 
     def write(self) -> None:
@@ -147,7 +146,7 @@ class Content(NamedTuple):
 
 def content_of(record: Record) -> Content:
     """Return the content of the record's run."""
-    return study(record) if record.provenance.stage == "study" else training(record)
+    return study(record) if record.key == "study" else training(record)
 
 
 def training(record: Record) -> Content:

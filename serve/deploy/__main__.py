@@ -24,9 +24,10 @@ def triton_config(engine: Engine) -> str:
     Source: https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto
     """
     config = model_config(engine)
+    labels = {name: f' label_filename: "{name}.labels"' for name in engine.labels}
     tensors = [
         f'{kind} {{ name: "{tensor["name"]}" data_type: {tensor["data_type"]} '
-        f"dims: {tensor['dims']}{label_file(engine, kind, tensor['name'])} }}"
+        f"dims: {tensor['dims']}{labels.get(tensor['name'], '')} }}"
         for kind in ("input", "output")
         for tensor in config[kind]
     ]
@@ -42,11 +43,6 @@ def triton_config(engine: Engine) -> str:
         batching="dynamic_batching { }\n" if engine.batches else "",
         inputs="\n".join(inputs),
     )
-
-
-def label_file(engine: Engine, kind: str, name: str) -> str:
-    """Return the name of the file of an output's labels in Triton's configuration, if any."""
-    return f' label_filename: "{name}.labels"' if kind == "output" and name in engine.labels else ""
 
 
 def inference_service(engine: Engine, storage_uri: str) -> str:
