@@ -3,7 +3,7 @@ import { isDrawing, onChange } from "./drawing.js";
 import { SIZE, readPixels } from "./pixels.js";
 
 const SETTLED_MS = 1000; // without a change: the drawing is finished, and counts for drift
-const WINDOW = 256; // images per score of drift, as in serve/drift.py
+const WINDOW = document.body.dataset.window; // images per score of drift
 const NAMES = document.body.dataset.models.split(" ");
 
 const byId = (id) => document.getElementById(id);

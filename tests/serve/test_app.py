@@ -116,4 +116,6 @@ def test_the_openapi_document_has_every_route(server: httpx.Client) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/style.css", "/page.js"])
 def test_the_page_is_served(server: httpx.Client, path: str) -> None:
-    assert server.get(path).status_code == 200
+    response = server.get(path)
+    assert response.status_code == 200
+    assert "{{" not in response.text  # all is filled in
