@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from models import NETWORKS
 from pipeline.core import files
+from serve.protocol.messages import MAX_ROWS
 
 
 def _known(key: str) -> str:
@@ -55,7 +56,7 @@ class CertifyParams(Section):
     """How far an exported network may differ from PyTorch."""
 
     max_abs_difference: Positive
-    request_size: int = Field(ge=1, le=1024)  # the server's limit
+    request_size: int = Field(ge=1, le=MAX_ROWS)
 
 
 class PromoteParams(Section):
