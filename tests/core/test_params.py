@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from models import NETWORKS
 from pipeline.core.files import ROOT, model_path
 from pipeline.core.params import Params, load_params
+from serve.protocol.messages import MAX_ROWS
 
 Load = Callable[[object], Params]
 
@@ -56,6 +57,7 @@ def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
         ),
         ({"certify__max_abs_difference": 0.0}, "certify.max_abs_difference must be greater than 0"),
         ({"certify__request_size": 0}, "certify.request_size must be greater than or equal to 1"),
+        ({"certify__request_size": MAX_ROWS + 1}, f"must be less than or equal to {MAX_ROWS}, got"),
         ({"study__seeds": 1}, "study.seeds must be greater than or equal to 2, got 1"),
         ({"study__images": 65}, "study.images must be a multiple of 32, got 65"),
         ({"promote__min_test_accuracy": 97.0}, "promote.min_test_accuracy must be less than or"),
