@@ -37,8 +37,7 @@ def write_report(tables: Tables, params: StudyParams) -> str:
 
 
 def to_html(report: str) -> str:
-    """Return the report in Markdown as one HTML file that holds its figures, for a browser and for
-    MLflow's UI."""
+    """Return the report in Markdown as one HTML file that holds its figures."""
     body = MarkdownIt().enable("table").render(report)
 
     def embed(source: re.Match[str]) -> str:

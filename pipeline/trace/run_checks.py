@@ -41,9 +41,8 @@ def check_run(subject: Subject) -> str:
     if info.status != "FINISHED":
         raise GapError("broken", f"{info.run_id} is {info.status}")
     started = datetime.fromtimestamp(info.start_time / 1000, UTC)
-    restored = "restored.from.files" in subject.run.data.tags
-    later = ", recorded later from the files" if restored else ""
-    return f"{info.run_name} {info.run_id}, started {started:%Y-%m-%d %H:%M:%S} UTC{later}"
+    made = "restored" if "restored.from.files" in subject.run.data.tags else "started"
+    return f"{info.run_name} {info.run_id}, {made} {started:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def check_parameters(subject: Subject) -> str:
