@@ -8,12 +8,13 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from mlflow import MlflowClient
 
 from models import NETWORKS
-from pipeline.core.files import sha256
+from pipeline.core.files import ROOT, sha256
 from pipeline.data.dataset import RAW
 from tests.support import Run, set_param, start, wait_for
 
@@ -81,9 +82,9 @@ def test_a_run_of_committed_code_is_not_dirty(run: Run, project: Path) -> None:
 
 
 def test_the_graph_starts_at_the_data(run: Run) -> None:
-    edges = re.findall(r'"([\w./]+)" -> "([\w./]+)"', run("dvc dag --dot").stdout)
+    edges = re.findall(r'"([\w./]+)" -> "([\w./:]+)"', run("dvc dag --dot").stdout)
     below = {stage for above, stage in edges if above == "data.dvc"}
-    assert below == {"train", "certify", "promote", "study"}
+    assert below == {"train", "certify", "promote", "study/dvc.yaml:study"}
     assert ("train", "export") in edges
     assert ("export", "certify") in edges
     assert ("certify", "promote") in edges
@@ -227,6 +228,32 @@ def test_metrics_and_plots_show_both_networks(run: Run) -> None:
     for key in NETWORKS:
         assert f'"network": "{key}"' in page
     assert '"prediction"' in page  # the confusion matrix
+
+
+@pytest.mark.slow
+def test_a_new_network_takes_a_class_and_a_row_and_everything_shows_it(
+    run: Run, project: Path
+) -> None:
+    text = (ROOT / "docs/make-it-yours.md").read_text()
+    code, row, *_ = (dedent(block) for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    module, table = project / "models/layernorm.py", project / "models/__init__.py"
+    with restored(run):
+        module.write_text(code)
+        table.write_text(table.read_text().replace("\n}\n", f"\n    {row}}}\n"))
+        run("dvc repro")
+        accuracies = json.loads((project / "metrics/test_accuracy.json").read_text())
+        certificate = json.loads((project / "artifacts/certify/certificate.json").read_text())
+        page = Path(run("dvc plots show").stdout.strip().removeprefix("file://")).read_text()
+        served = run(
+            "python -c 'from serve.model.source import exported; print(exported())'"
+        ).stdout
+    module.unlink()
+    assert accuracies["layernorm_mlp"] > 0.8
+    assert certificate["other_networks"]["layernorm_mlp"]["passed"]
+    assert page.count('"network": "layernorm_mlp"') > 10_000  # each answer, and each epoch
+    assert "artifacts/export/layernorm_mlp.onnx" in served
+    trained = client_of(project).search_runs(["1"], "params.network = 'layernorm_mlp'")
+    assert [one.info.status for one in trained] == ["FINISHED"]
 
 
 @pytest.mark.slow
