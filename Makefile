@@ -19,12 +19,13 @@ BRIEFLY := 2> >(grep -v '^ [+~-] \|^ Downloaded\|^ *Built' >&2)
 
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+.NOTPARALLEL:
 .PHONY: repro study data test drill check serve ui bench dev lock clean help
 
 repro: data ## Run every stage whose inputs have changed; STUDY=0: no study.
 	dvc --wait-for-lock repro
 ifneq ($(STUDY),0)
-	dvc --wait-for-lock repro study/dvc.yaml
+	@$(MAKE) --no-print-directory study
 endif
 
 study: data ## Run the study alone.
@@ -50,7 +51,8 @@ serve: $(MAIN) ## Serve the exported networks at http://127.0.0.1:8080.
 
 ui: $(MAIN) ## Show every run in MLflow at http://127.0.0.1:5000.
 	@python -m pipeline.tracking
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	case "$$MLFLOW_TRACKING_URI" in http*) ;; *) \
+	    mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}";; esac
 
 bench: $(ALL) data ## Time training and serving against peers.
 	python -m bench.training

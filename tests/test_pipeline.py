@@ -58,6 +58,7 @@ def restored(run: Run) -> Iterator[None]:
 
 
 def add_comment(path: Path) -> None:
+    assert path.is_file()
     with path.open("a") as file:
         file.write("\n# edited\n")
 
@@ -127,7 +128,7 @@ def test_editing_the_page_the_deployment_tracking_or_promote_reruns_promote_alon
     add_comment(project / "serve/page/style.css")
     add_comment(project / "serve/deploy/Dockerfile")
     add_comment(project / "pipeline/tracking/runs.py")
-    add_comment(project / "pipeline/trace/checks.py")
+    add_comment(project / "pipeline/trace/run_checks.py")
     report = project / "pipeline/promote/promotion.py"
     report.write_text(report.read_text().replace("previous champion", "champion before it"))
     output = run(f"{REPRO} --dry; git checkout -q .").stdout

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = next((path.parent for path in ROOT.parents if path.name == ".dvc"), ROOT)
 LOCKS = PROJECT / ".dvc" / "tmp"
 
-# The output of a stage is artifacts/<stage>/, which DVC hashes. What no stage may hash lies beside
-# these folders: verdicts on models, and records, which hold times.
+# The output of a stage is artifacts/<stage>/, which DVC hashes. What must not change a hash lies
+# outside these folders: the last verdict, and the records, which hold times.
 ARTIFACTS = ROOT / "artifacts"
 HISTORY = ARTIFACTS / "train" / "history.csv"
 PREDICTIONS = ARTIFACTS / "train" / "predictions.csv"

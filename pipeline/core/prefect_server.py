@@ -1,4 +1,4 @@
-"""Starts a temporary Prefect server, which ends with the flow that it is for."""
+"""Starts a temporary Prefect server, which ends with this process."""
 
 import atexit
 import os

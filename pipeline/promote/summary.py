@@ -38,7 +38,7 @@ def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
     """Print the accuracies, the certificate, the verdict and its reason, and what to do next."""
     accuracies = files.read_json(files.ACCURACY, "train")
     certificate = files.read_json(files.CERTIFICATE, "certify")
-    flipped, images = max(certificate["flipped"].values()), certificate["images"]
+    flipped, images = certificate["flipped"]["server"], certificate["images"]
     rows = {
         "test accuracy": ", ".join(
             f"{NETWORKS[key].title} {x:.2%}" for key, x in accuracies.items()

@@ -114,8 +114,8 @@ def study() -> State:
         check_inputs("study")  # or the lineage would be wrong
     except ValueError as error:
         return Failed(message=str(error))
-    record.provenance.write()
     record.add(verdict_points(now_ms())).write()
+    record.provenance.write()  # the last: it says that the rest is there
     record_or_warn()
     return Completed()
 

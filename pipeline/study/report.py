@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 
 from markdown_it import MarkdownIt
 from matplotlib import rc_context
@@ -23,7 +24,8 @@ th, td { padding: 0.2rem 0.6rem; border-bottom: 1px solid #ccc; text-align: left
 
 
 def write_report(tables: Tables, params: StudyParams) -> str:
-    """Write tables, verdicts, figures and report; return the report in Markdown."""
+    """Replace tables, verdicts, figures and report; return the report in Markdown."""
+    shutil.rmtree(files.STUDY, ignore_errors=True)
     write_tables(tables)
     verdicts = judge(tables)
     files.write_json(files.VERDICTS, verdicts)

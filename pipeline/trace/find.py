@@ -1,4 +1,4 @@
-"""Finds the model that a trace is about by the command-line argument WHAT."""
+"""Finds the model that the command-line argument WHAT names."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def find(client: MlflowClient, what: str, request: Path | None) -> tuple[Subject
     """Return the model that WHAT is about, and the checks that come before its run's.
 
     Raises:
-        ValueError: there is no such thing.
+        ValueError: WHAT names no model and no run.
     """
     if what.startswith(("http://", "https://")):
         return answered(client, served_version(what), partial(check_server, what))
@@ -95,9 +95,9 @@ def subject_of(
     artifacts/, whatever it holds.
     """
     export = load_params().export
-    if model:
+    if model is not None:
         version = find_version(client, files.sha256(model))
-    if model and not version:
+    if model is not None and not version:
         weights = [read_metadata(model).get("weights.sha256", "")]
         if here and files.weights_path(export.network).is_file():
             weights.append(files.sha256(files.weights_path(export.network)))
@@ -114,7 +114,7 @@ def subject_of(
         )
     registered = registered_file(version) if version else None
     metrics = digest_of_run(client, run, Epoch._fields[1:]) if run else None
-    return Subject(model or registered, registered, version, run, metrics, here)
+    return Subject(registered if model is None else model, registered, version, run, metrics, here)
 
 
 def read_response(content: bytes) -> dict[str, Any] | None:

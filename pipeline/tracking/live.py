@@ -12,8 +12,8 @@ from pipeline.tracking.store import open_store
 
 
 def follow(records: Queue[Record | None], started: Callable[[str, Run], None]) -> None:
-    """Start a run for each new record, log its epochs, and mark it FAILED or KILLED if it ends so;
-    `None` ends the loop. A training that succeeds is finished from its files; see `runs.finish`.
+    """Start a run for each new record, log its epochs, and set the status of a training that failed
+    or was killed; `None` ends the loop. `runs.finish` completes a training that succeeds.
 
     started: called with the network's key and the run, for each run that starts.
 
@@ -33,7 +33,7 @@ def follow(records: Queue[Record | None], started: Callable[[str, Run], None]) -
 
 
 def newest(records: Queue[Record | None]) -> Iterator[Record]:
-    """Yield the latest record of each training that waits in the queue, until there is a None."""
+    """Yield the latest record of each training that waits in the queue, until `None`."""
     more = True
     while more:
         waiting = [records.get()]

@@ -1,4 +1,4 @@
-"""Logs the metrics of a run, and reads them to notice if they were changed."""
+"""Logs metrics to MLflow, and notices if they were changed; core/history.py defines them."""
 
 import json
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from pipeline.tracking.record import Point, Record
 
 
 def log_metrics(client: MlflowClient, run_id: str, record: Record) -> None:
-    """Log what the run lacks of the record's metrics."""
+    """Log the record's metrics that the run does not have yet."""
     history = read_metrics(client, run_id, {point.name for point in record.points})
     there = {(point.name, point.value, point.step) for point in history}
     missing = [Metric(*p) for p in record.points if (p.name, p.value, p.step) not in there]

@@ -1,5 +1,4 @@
-"""The record of one training or of the study, from its start until it is a run in MLflow, and what
-MLflow shows of it.
+"""The record of one training or of the study, from its start until it is a run in MLflow.
 
 A flow starts the record, adds metrics, and writes it to artifacts/records/ once the results are
 there. This module imports no MLflow, which takes seconds.
@@ -86,13 +85,14 @@ class Record(BaseModel):
 def read_records() -> list[Record]:
     """Return the records of all trainings, and of the study, whose results are in artifacts/."""
     done = {stage for stage in ("train", "study") if files.provenance_path(stage).is_file()}
-    trainings = [read_record("train", key) for key in NETWORKS if "train" in done]
+    trained = [key for key in NETWORKS if "train" in done and files.weights_path(key).is_file()]
+    trainings = [read_record("train", key) for key in trained]
     return [*trainings, read_record("study", "study")] if "study" in done else trainings
 
 
 def read_record(stage: str, key: str) -> Record:
     """Return the record that was written with the results in artifacts/ or, if there is none, one
-    made from their files, without an id and with the time of now.
+    made from their files, without an id and with the current time.
 
     Raises:
         FileNotFoundError: the stage has not run.
@@ -103,7 +103,7 @@ def read_record(stage: str, key: str) -> Record:
         if (written.result_sha256, written.provenance) == (made.result_sha256, made.provenance):
             return written
     except (FileNotFoundError, ValidationError):
-        pass  # whatever it was, it adds only the times
+        pass  # without it, only the times are lost
     if stage == "study":
         return made.add(verdict_points(made.started_ms))
     history = read_history()[key]

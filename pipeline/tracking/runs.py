@@ -50,8 +50,7 @@ def begin(client: MlflowClient, record: Record) -> Run:
 
 
 def finish(client: MlflowClient, run_id: str, record: Record) -> None:
-    """Add to the run what it lacks of the record and of its files, and mark it FINISHED; doing it
-    again changes nothing."""
+    """Add the metrics, files and tags that the run lacks, and mark it FINISHED; idempotent."""
     content = content_of(record)
     add_inputs(client, run_id, record)
     log_metrics(client, run_id, record)
@@ -98,11 +97,11 @@ def record_files(client: MlflowClient) -> dict[str, str]:
 
 
 def record_run(client: MlflowClient, record: Record) -> str:
-    """Record one of them; see `record_files`."""
+    """Create or finish the record's run; return the id of the first run with equal results."""
     run = find(client, record) or begin(client, record)
     if run.info.status != "FINISHED":
         finish(client, run.info.run_id, record)
-    first, *_ = [*equal_runs(client, record), run]  # there is none if somebody edited its tags
+    first, *_ = [*equal_runs(client, record), run]  # none is equal if its tags were edited
     return str(first.info.run_id)
 
 

@@ -1,5 +1,4 @@
-"""Opens MLflow's store: MLFLOW_TRACKING_URI, or else the project's own SQLite file mlflow.db, whose
-addresses of files are corrected here after the project was moved."""
+"""Opens MLflow's store, and corrects its absolute addresses after the project was moved."""
 
 import logging
 import os

@@ -1,8 +1,6 @@
-"""The Prefect tasks that record trainings and the study in MLflow. None of them fails its flow:
-what MLflow lacks is recorded by the next `dvc repro`.
-
-MLflow takes seconds to import, so they import it themselves, while the networks are training.
-"""
+"""The Prefect tasks that record trainings and the study in MLflow. None of them fails its flow: the
+next `dvc repro` records what is missing. MLflow takes seconds to import, so they import it
+themselves, while the networks are training."""
 
 from queue import Queue
 from typing import TYPE_CHECKING

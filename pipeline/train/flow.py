@@ -155,9 +155,9 @@ def train_and_compare(provenance: Provenance, report: Report) -> State:
         check_inputs("train")  # or the lineage would be wrong
     except ValueError as error:
         return Failed(message=str(error))
-    provenance.write()
     for record, _, _ in trained.values():
         record.write()
+    provenance.write()  # the last: it says that the rest is there
     return Completed()
 
 
