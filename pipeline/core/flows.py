@@ -1,6 +1,7 @@
 """Runs a Prefect flow, and turns its failure into a user's error."""
 
 import logging
+import os
 from collections.abc import Callable
 
 import httpx
@@ -24,6 +25,7 @@ def run_flow(flow: Callable[..., State]) -> None:
     given = PREFECT_API_URL.value()
     server = None if given else PrefectServer()
     address = server.address if server else given
+    os.environ["PREFECT_API_URL"] = address  # Prefect's threads do not see temporary settings
     try:
         with temporary_settings({PREFECT_API_URL: address}):
             wait_for_api(server)

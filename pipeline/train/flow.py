@@ -1,8 +1,6 @@
-"""The Prefect flow that trains every network at the same time, each in a process of its own, and
-records each training in MLflow as it runs.
+"""The Prefect flow that trains every network at the same time, each in a process of its own.
 
-In addition to the trainers' weights, it writes the tables, pictures and provenance in
-artifacts/train/, a record of each training in artifacts/records/, and metrics/test_accuracy.json.
+It records each training in MLflow as it runs, and writes the tables, pictures and provenance.
 """
 
 import json

@@ -152,8 +152,11 @@ def test_a_killed_flow_leaves_no_worker_behind() -> None:
     worker.wait(timeout=10)
 
 
-def workers(study: psutil.Process) -> list[psutil.Process]:
-    return [child for child in study.children() if "spawn_main" in " ".join(child.cmdline())]
+def has_workers(study: psutil.Process) -> bool:
+    try:
+        return any("spawn_main" in " ".join(child.cmdline()) for child in study.children())
+    except psutil.NoSuchProcess:  # such as `git`, which has just ended
+        return False
 
 
 @pytest.mark.slow
@@ -169,14 +172,17 @@ def test_ctrl_c_prints_one_line_and_leaves_no_worker_behind(
         stderr=subprocess.STDOUT,
         text=True,
     ) as study:
-        process = psutil.Process(study.pid)
-        while not workers(process):
-            assert study.poll() is None
-            time.sleep(0.02)
-        time.sleep(delay_s)
-        children = process.children(recursive=True)
-        os.killpg(study.pid, signal.SIGINT)
-        output, _ = study.communicate(timeout=60)
+        try:
+            process = psutil.Process(study.pid)
+            while not has_workers(process):
+                assert study.poll() is None
+                time.sleep(0.02)
+            time.sleep(delay_s)
+            children = process.children(recursive=True)
+            os.killpg(study.pid, signal.SIGINT)
+            output, _ = study.communicate(timeout=60)
+        finally:
+            study.kill()
     assert [line.split(":")[0] for line in output.splitlines()] == ["interrupted"], output
     _, left = psutil.wait_procs(children, timeout=10)
     assert not left
