@@ -22,6 +22,11 @@ from bench.peers.triton import free_port as free_port  # for tests to import fro
 from pipeline.core import files
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+PATHS = {
+    name: path.relative_to(files.ROOT)
+    for name, path in vars(files).items()
+    if isinstance(path, Path) and path != files.ROOT and path.is_relative_to(files.ROOT)
+}
 INITDB = max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=shutil.which("initdb"))
 
 
@@ -72,9 +77,8 @@ def empty_store() -> bytes:
 
 def write_below(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Let artifacts/, metrics/, the store and the locks lie in a folder."""
-    for name, path in vars(files).items():
-        if isinstance(path, Path) and path != files.ROOT and path.is_relative_to(files.ROOT):
-            patch.setattr(files, name, folder / path.relative_to(files.ROOT))
+    for name, path in PATHS.items():
+        patch.setattr(files, name, folder / path)
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
