@@ -324,7 +324,7 @@ def test_a_commit_with_other_parameters_or_other_code_breaks_the_commit(
     with changed_in_store(project, "tags", "git.commit", other):
         version = "UPDATE model_version_tags SET value = ? WHERE key = 'git.commit'"
         with changed_store(project, version, other):
-            assert gaps(trace, "champion") == ["model card", "commit"]
+            assert gaps(trace, "champion") == ["commit"]
 
 
 def test_a_run_that_was_deleted_ends_the_chain(trace: Trace, project: Path) -> None:
