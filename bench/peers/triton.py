@@ -66,8 +66,8 @@ def start(repository: Path, http_port: int, grpc_port: int) -> subprocess.Popen[
     server = packages / "pytriton" / "tritonserver"
     command: list[str | Path] = [
         server / "bin" / "tritonserver",
-        f"--model-repository={repository}",
-        f"--backend-directory={server / 'backends'}",
+        f"--model-repository={repository.resolve()}",
+        "--backend-directory=backends",  # its shell would split an absolute path at a space
         "--disable-auto-complete-config",  # the repository has all that it needs
         "--http-address=127.0.0.1",
         f"--http-port={http_port}",
@@ -80,7 +80,7 @@ def start(repository: Path, http_port: int, grpc_port: int) -> subprocess.Popen[
         "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
         "PATH": f"{FOLDER / 'bin'}:{os.environ['PATH']}",  # where its Python finds its packages
     }
-    return subprocess.Popen(command, env=environment)
+    return subprocess.Popen(command, cwd=server, env=environment)
 
 
 def free_port() -> int:

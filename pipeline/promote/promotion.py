@@ -91,7 +91,7 @@ def promote_again(
     registry.move_alias(client, promotion.alias, version)
     challenger = registry.find_alias(client, CHALLENGER)
     if promotion.alias == CHAMPION and challenger and challenger.version == version.version:
-        registry.remove_alias(client, CHALLENGER)
+        client.delete_registered_model_alias(registry.registered_name(), CHALLENGER)
     return promotion
 
 

@@ -1,7 +1,6 @@
 """Registers models as versions in MLflow, finds versions, and moves their aliases."""
 
 import json
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +11,6 @@ import onnxruntime as ort
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -22,7 +20,13 @@ from pipeline.core.provenance import git, is_dirty
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, NAME
 from pipeline.tracking.metrics import read_metrics
 from pipeline.tracking.runs import data_sets
-from pipeline.tracking.store import artifact_storage, download, tracking_uri, unless_it_exists
+from pipeline.tracking.store import (
+    artifact_storage,
+    download,
+    insert_or_update,
+    tracking_uri,
+    unless_it_exists,
+)
 
 
 def registered_name() -> str:
@@ -117,7 +121,7 @@ def evaluate(client: MlflowClient, version: ModelVersion) -> None:
 def describe(client: MlflowClient, version: ModelVersion, tags: dict[str, str], text: str) -> None:
     """Tag a version and its run, and describe the version in Markdown."""
     for name, value in tags.items():
-        client.set_tag(str(version.run_id), name, value)
+        insert_or_update(client.set_tag, str(version.run_id), name, value)
         tag_version(client, version, name, value)
     client.update_model_version(registered_name(), version.version, text)
 
@@ -138,20 +142,11 @@ def digest_tag(name: str) -> str:
 
 def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: str) -> None:
     """Set a tag of a version."""
-    client.set_model_version_tag(registered_name(), version.version, name, value)
+    tag = client.set_model_version_tag
+    insert_or_update(tag, registered_name(), version.version, name, value)
 
 
 def move_alias(client: MlflowClient, alias: str, version: ModelVersion) -> None:
     """Give the alias to a version."""
-    give = partial(client.set_registered_model_alias, registered_name(), alias, version.version)
-    try:
-        give()
-    except MlflowException as error:
-        if error.error_code != "BAD_REQUEST":
-            raise
-        give()  # another clone had just inserted the alias: now MLflow updates it
-
-
-def remove_alias(client: MlflowClient, alias: str) -> None:
-    """Take the alias from whichever version has it."""
-    client.delete_registered_model_alias(registered_name(), alias)
+    give = client.set_registered_model_alias
+    insert_or_update(give, registered_name(), alias, version.version)

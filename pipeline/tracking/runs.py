@@ -8,7 +8,6 @@ import socket
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils import mlflow_tags
 
 from pipeline.core import files
@@ -17,7 +16,7 @@ from pipeline.core.provenance import dvc_experiment
 from pipeline.data.dataset import DATA, IMAGES, NAME
 from pipeline.tracking.metrics import log_metrics, metrics_sha256
 from pipeline.tracking.record import Record, content_of, read_records
-from pipeline.tracking.store import artifact_storage, open_experiment
+from pipeline.tracking.store import artifact_storage, insert_or_update, open_experiment
 
 CLONE = f"{socket.gethostname()}:{files.PROJECT}"
 
@@ -119,11 +118,7 @@ def add_inputs(client: MlflowClient, run_id: str, record: Record) -> None:
     """Log parameters and data sets; doing it again changes nothing."""
     params = content_of(record).params
     client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
-    inputs = data_sets(record.provenance.data_md5)
-    try:
-        client.log_inputs(run_id, inputs)
-    except MlflowException:  # another clone added the data set at the same moment
-        client.log_inputs(run_id, inputs)
+    insert_or_update(client.log_inputs, run_id, data_sets(record.provenance.data_md5))
 
 
 def data_sets(md5: str) -> list[DatasetInput]:

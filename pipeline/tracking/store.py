@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,6 +109,16 @@ def unless_it_exists() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def insert_or_update(write: Callable[..., object], *arguments: object) -> None:
+    """Write again if another clone inserted the same row at this moment: then MLflow updates it."""
+    try:
+        write(*arguments)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        write(*arguments)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from pipeline.core.history import Epoch
 FORMAT = "{desc} {bar} {n_fmt}/{total_fmt} epochs{postfix}"  # the bar takes what width is left
 
 
-def describe(row: Epoch) -> str:
-    """Return an epoch's figures as text."""
+def describe(row: Epoch, epochs: int) -> str:
+    """Return the figures of one of that many epochs as text."""
     return (
-        f"train loss {row.train_loss:.4f}, test loss {row.test_loss:.4f}, "
-        f"test accuracy {row.test_accuracy:.2%}"
+        f"epoch {row.epoch}/{epochs}: train loss {row.train_loss:.4f}, "
+        f"test loss {row.test_loss:.4f}, test accuracy {row.test_accuracy:.2%}"
     )
 
 
@@ -40,7 +40,7 @@ def bars(epochs: int) -> Iterator[Callable[[str, Epoch | None], None]]:
     def show(key: str, row: Epoch | None) -> None:
         bar = by_key[key]
         if row and bar.disable:
-            print(f"{key} epoch {row.epoch}/{epochs}: {describe(row)}", flush=True)
+            print(key, describe(row, epochs), flush=True)
         elif row:
             bar.n = row.epoch
             bar.set_postfix_str(f"loss {row.train_loss:.4f}, accuracy {row.test_accuracy:.2%}")

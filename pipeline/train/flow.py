@@ -68,7 +68,7 @@ def train_network(key: str, provenance: Provenance, report: Report) -> State:
                 history.append(printed)
                 record = record.add(epoch_points(printed, now_ms()))
                 report(record, printed)
-                log.info("epoch %d: %s", printed.epoch, describe(printed))
+                log.info(describe(printed, provenance.params["epochs"]))
             elif printed:
                 answers = printed
             else:
