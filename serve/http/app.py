@@ -14,6 +14,7 @@ from serve.http.access import SECURITY_HEADERS, Access
 from serve.http.bodies import Reader, Writer
 from serve.http.infer import PATH, Inference
 from serve.http.routes import create_routes
+from serve.model.metrics import REFUSALS
 from serve.model.served import ServedModels
 
 # Of requests to other routes than inference. FastAPI's errors keep bodies until garbage collection.
@@ -50,7 +51,7 @@ class App:
             await self._routes(scope, receive, send)
             return
         try:
-            self._check_access(scope)
+            self._access.check(scope)
             if scope["method"] == "POST":
                 if path := PATH.fullmatch(scope["path"]):
                     await self._infer(path, scope, receive, send)
@@ -58,6 +59,8 @@ class App:
                 # FastAPI would read a body without limits.
                 receive = _received(await self._reader.read(receive, MAX_OTHER_BYTES))
         except HTTPException as error:
+            if error.status_code in REFUSALS:
+                self._log_refusal(error, scope)
             response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
             await response(scope, receive, _secured(send))
             return
@@ -65,14 +68,10 @@ class App:
             scope = {**scope, "method": "GET"}
         await self._routes(scope, receive, _secured(send))
 
-    def _check_access(self, scope: Scope) -> None:
-        try:
-            self._access.check(scope)
-        except HTTPException as error:
-            client, path = scope["client"] or ("?",), scope["path"][:200]
-            log.warning("%d for %s %r from %s", error.status_code, scope["method"], path, client[0])
-            self._metrics.count_refusal(error.status_code)
-            raise
+    def _log_refusal(self, error: HTTPException, scope: Scope) -> None:
+        client, path = scope["client"] or ("?",), scope["path"][:200]
+        log.warning("%d for %s %r from %s", error.status_code, scope["method"], path, client[0])
+        self._metrics.count_refusal(error.status_code)
 
     @asynccontextmanager
     async def _lifespan(self, _routes: FastAPI) -> AsyncIterator[None]:

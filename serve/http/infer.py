@@ -101,13 +101,16 @@ class Inference:
         Raises:
             HTTPException: the body is incomplete (400), too large (413), too slow (408) or
                 compressed otherwise than by gzip or deflate (415), or too many are arriving (503).
-            RequestError, OverloadError: see `ServedModel.infer`.
+            RequestError: the request is invalid.
+            OverloadError: too much is waiting.
         """
         json_length, compressed, accepted = read_encoding(headers)
         body = await self._reader.read(receive)
         if compressed != b"identity":
             body = decompress(body, compressed)
-        content, json_length = await model.infer(body, json_length, start)
+        request = model.decoder.decode(body, json_length)
+        outputs = await model.batcher.infer(request, start)
+        content, json_length = model.encode(request, outputs)
         described = [(b"content-type", b"application/json")]
         if json_length is not None:
             described = [

@@ -104,7 +104,8 @@ class Batcher:
             if len(batch) == 1:
                 answer.set_result(outputs)
             else:
-                answer.set_result({name: array[begin:end] for name, array in outputs.items()})
+                names = [wanted.name for wanted in request.outputs]
+                answer.set_result({name: outputs[name][begin:end] for name in names})
 
     def _fail(self, batch: list[Waiting], error: Exception) -> None:
         """Run each request alone, so that only those fail that the model cannot run."""

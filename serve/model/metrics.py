@@ -19,6 +19,7 @@ from serve.protocol.tensors import Arrays
 
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 STATUSES = [200, 400, 404, 408, 413, 415, 500, 503]
+REFUSALS = [401, 421]
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's name; set by leader.py
 # The files that prometheus_client writes there, by the types and modes of the metrics below.
 FILES = ["counter", "histogram", "gauge_livemax", "gauge_mostrecent"]
@@ -75,7 +76,7 @@ class Metrics:
             "http_refusals", "Requests refused for their token (401) or host (421)", ["status"],
             registry=registry,
         )  # fmt: skip
-        self._refusals = {status: refusals.labels(str(status)) for status in (401, 421)}
+        self._refusals = {status: refusals.labels(str(status)) for status in REFUSALS}
         self._unknown = self.latency.labels("", "404")
 
     def count_refusal(self, status: int) -> None:

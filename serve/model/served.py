@@ -7,6 +7,8 @@ from serve.model.engine import Engine
 from serve.model.metrics import Metrics, ModelMetrics
 from serve.protocol.decoder import Decoder
 from serve.protocol.encoder import Encoder
+from serve.protocol.request import Request
+from serve.protocol.tensors import Arrays
 
 log = logging.getLogger("serve")
 
@@ -18,7 +20,7 @@ class UnknownModelError(LookupError):
 class ServedModel:
     """One version of a model: from the body of a request to the body of the response.
 
-    engine: runs it. metrics: record its requests. batcher: has the requests that wait.
+    decoder: reads its requests. batcher: has those that wait. engine: runs it. metrics: record it.
     """
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
@@ -27,27 +29,15 @@ class ServedModel:
             metrics, engine.name, engine.version, engine.labels, engine.statistics
         )
         self.batcher = Batcher(engine, self.metrics)
-        self._decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
+        self.decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
         self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
         if "self_test" not in engine.metadata:
             log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
         if not engine.statistics:
             log.warning("%s has no training statistics: drift is not measured", engine.name)
 
-    async def infer(
-        self, body: bytes, json_length: int | None, start: float
-    ) -> tuple[bytes, int | None]:
-        """Answer a request; return the response as `Encoder.encode` does.
-
-        json_length: as for `Decoder.decode`. start: when the request arrived, by
-            time.perf_counter().
-
-        Raises:
-            RequestError: the request is invalid.
-            OverloadError: too much is waiting.
-        """
-        request = self._decoder.decode(body, json_length)
-        outputs = await self.batcher.infer(request, start)
+    def encode(self, request: Request, outputs: Arrays) -> tuple[bytes, int | None]:
+        """Return the response to a request that the decoder has read; see `Encoder.encode`."""
         return self._encoder.encode(self.engine.name, self.engine.version, request, outputs)
 
 

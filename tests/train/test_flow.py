@@ -155,7 +155,7 @@ def test_the_epochs_are_in_the_log_of_the_networks_task(statuses: dict[str, list
     assert set(logs) > {"log to MLflow", "record in MLflow", "compare networks"}
     for key in NETWORKS:
         assert any(f"'lr': {PARAMS.lr}" in line for line in logs[f"train {key}"])
-        assert any(line.startswith("epoch 2: ") for line in logs[f"train {key}"])
+        assert any(line.startswith(f"epoch 2/{PARAMS.epochs}: ") for line in logs[f"train {key}"])
 
 
 def test_a_trainer_that_a_signal_ended_is_started_again_as_another_run(
