@@ -23,10 +23,7 @@ PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: repro study data test drill check serve ui bench dev lock clean help
 
 repro: data ## Run every stage whose inputs have changed; STUDY=0: no study.
-	dvc --wait-for-lock repro
-ifneq ($(STUDY),0)
-	@$(MAKE) --no-print-directory study
-endif
+	dvc --wait-for-lock repro dvc.yaml $(if $(filter 0,$(STUDY)),,study/dvc.yaml)
 
 study: data ## Run the study alone.
 	dvc --wait-for-lock repro study/dvc.yaml
@@ -55,6 +52,7 @@ ui: $(MAIN) ## Show every run in MLflow at http://127.0.0.1:5000.
 	    mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}";; esac
 
 bench: $(ALL) data ## Time training and serving against peers.
+	python -m bench.pipeline
 	python -m bench.training
 	python -m bench.step
 	python -m bench.seeds

@@ -1,8 +1,9 @@
 """Times one training step of every network on one thread: `python -m bench.step`.
 
-`TracedStep` is compared with autograd and PyTorch's fused SGD, and with the step's matrix products
-alone, which no implementation can do without. The contestants take turns; each figure is the median
-of all rounds, each ratio the median of the ratios within a round.
+The step of `train` and the study's replayed one are compared with autograd and PyTorch's fused SGD,
+and with the step's matrix products alone, which no implementation can do without. The contestants
+take turns; each figure is the median of all rounds, each ratio the median of the ratios within a
+round.
 """
 
 import argparse
@@ -16,8 +17,9 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from models import NETWORKS
+from pipeline.study.replay import ReplayedStep
 from pipeline.train.loop import initial_network
-from pipeline.train.step import TracedStep
+from pipeline.train.step import sgd_step, trained_parameters
 
 BATCH_SIZE, LR = 64, 0.01  # the tutorial's
 
@@ -42,9 +44,15 @@ def product_step(network: nn.Module) -> Step:
     return step
 
 
-def traced_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
-    """Return a function that takes one step as the pipeline does."""
-    step = TracedStep(network)
+def train_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
+    """Return a function that takes one step as the stage `train` does."""
+    parameters = trained_parameters(network.train())
+    return lambda: sgd_step(network, parameters, x, labels, LR)
+
+
+def replayed_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
+    """Return a function that takes one step as the study does."""
+    step = ReplayedStep(network)
     return lambda: step(x, labels, LR)
 
 
@@ -61,11 +69,13 @@ def fused_sgd_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
 
 
 def time_steps(key: str, rounds: int) -> list[list[float]]:
-    """Return the microseconds of a step, [products, traced, autograd] in each round."""
+    """Return the microseconds of a step, [products, replayed, train, fused SGD] in each
+    round."""
     x, labels = torch.randn(BATCH_SIZE, 28, 28), torch.randint(10, (BATCH_SIZE,))
     steps = [
         product_step(initial_network(key, 0)),
-        traced_step(initial_network(key, 0), x, labels),
+        replayed_step(initial_network(key, 0), x, labels),
+        train_step(initial_network(key, 0), x, labels),
         fused_sgd_step(initial_network(key, 0), x, labels),
     ]
     timers = [Timer("step()", globals={"step": step}, num_threads=1) for step in steps]
@@ -84,12 +94,16 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     table = {key: time_steps(key, rounds) for key in NETWORKS}
     print(f"\nPyTorch {torch.__version__}, batches of {BATCH_SIZE}, microseconds per step\n")
-    print("| network | products | traced | autograd | traced / products | autograd / traced |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| network | products | replayed | train | fused SGD | train / replayed | fused / train |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for key, times in table.items():
         cells = [f"{statistics.median(column):.0f}" for column in zip(*times, strict=True)]
-        cells.append(f"{statistics.median(traced / least for least, traced, _ in times):.2f}")
-        cells.append(f"{statistics.median(usual / traced for _, traced, usual in times):.2f}")
+        cells.append(
+            f"{statistics.median(plain / replayed for _, replayed, plain, _ in times):.2f}"
+        )
+        cells.append(f"{statistics.median(fused / plain for _, _, plain, fused in times):.2f}")
         print(f"| {key} | {' | '.join(cells)} |")
 
 

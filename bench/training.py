@@ -1,19 +1,17 @@
 """Times training against the tutorial's way: `python -m bench.training`.
 
 The tutorial trains with a `DataLoader` that transforms image by image, autograd and `torch.optim`,
-one network after the other; the pipeline trains all at the same time, each on one thread. Last,
-`dvc repro --force certify` is timed against the tutorial's training. The contestants take turns;
-each figure is the median of all rounds, each ratio the median of the ratios within a round.
+one network after the other; the pipeline trains all at the same time, each on one thread. The
+contestants take turns; each figure is the median of all rounds, each ratio the median of the ratios
+within a round.
 """
 
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
@@ -25,12 +23,11 @@ from torchvision.datasets import MNIST
 from tqdm import tqdm
 
 from models import NETWORKS
-from pipeline.core.files import ROOT
 from pipeline.data.dataset import DATA
 from pipeline.data.load import load_dataset
 from pipeline.data.tensors import to_tensors
 from pipeline.train.loop import initial_network, select, shuffle
-from pipeline.train.step import TracedStep
+from pipeline.train.step import sgd_step, trained_parameters
 
 EPOCHS, BATCH_SIZE, LR = 10, 64, 0.01  # the tutorial's
 Sample = tuple[Tensor, int]  # an image and its label
@@ -69,27 +66,21 @@ def our_epoch(key: str, repeats: int = 5) -> float:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     x, labels, *_ = to_tensors(load_dataset(), cpu)
-    step, order = TracedStep(initial_network(key, seed=0)), torch.Generator()
+    network, order = initial_network(key, seed=0).train(), torch.Generator()
+    parameters = trained_parameters(network)
 
     def epoch() -> None:
         for batch in shuffle(len(x), BATCH_SIZE, order, cpu):
-            step(*select(batch, x, labels), LR)
+            sgd_step(network, parameters, *select(batch, x, labels), LR)
 
-    epoch()  # to trace and warm up
+    epoch()  # to warm up
     return statistics.median(seconds(epoch) for _ in range(repeats))
 
 
-def time_epochs(batches: DataLoader[Sample], pool: Executor) -> tuple[float, float]:
-    """Return the seconds of one epoch of every network, the tutorial's way and ours."""
+def tutorial_seconds(batches: DataLoader[Sample]) -> float:
+    """Return the seconds of one epoch of every network, the tutorial's way."""
     networks = [network.build() for network in NETWORKS.values()]
-    tutorial = sum(seconds(partial(tutorial_epoch, network, batches)) for network in networks)
-    return tutorial, max(pool.map(our_epoch, NETWORKS))
-
-
-def repro_seconds() -> float:
-    """Return how long it takes from data to certificate when every stage is stale."""
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--quiet", "certify"]
-    return seconds(lambda: subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr))
+    return sum(seconds(partial(tutorial_epoch, network, batches)) for network in networks)
 
 
 def main() -> None:
@@ -98,18 +89,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds to take (default: 5)")
     rounds, batches = parser.parse_args().rounds, tutorial_loader()
     with ProcessPoolExecutor(len(NETWORKS), get_context("spawn")) as pool:
-        times = [time_epochs(batches, pool) for _ in tqdm(range(rounds), "rounds", disable=None)]
+        times = [
+            (tutorial_seconds(batches), max(pool.map(our_epoch, NETWORKS)))
+            for _ in tqdm(range(rounds), "rounds", disable=None)
+        ]
     tutorial, ours = (statistics.median(column) for column in zip(*times, strict=True))
     faster = statistics.median(usual / mine for usual, mine in times)
-    training, repro = EPOCHS * tutorial, repro_seconds()
     print(f"\n{os.cpu_count()} cores, PyTorch {torch.__version__}\n")
     print("| what | seconds | ratio |")
     print("| --- | --- | --- |")
     print(f"| one epoch of every network, the tutorial's way | {tutorial:.3f} | |")
     print(f"| one epoch of every network, ours | {ours:.3f} | {faster:.2f} times faster |")
-    print(f"| {EPOCHS} epochs of every network, the tutorial's way | {training:.1f} | |")
-    ratio = f"{training / repro:.2f} times faster"
-    print(f"| `dvc repro --force certify`, from data to certificate | {repro:.1f} | {ratio} |")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 `python -m pipeline.nightly` runs it once.
 """
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -54,8 +55,9 @@ def dvc(*arguments: str) -> int:
 
 def main() -> None:
     """Run the flow once."""
+    argparse.ArgumentParser(prog="python -m pipeline.nightly", description=__doc__).parse_args()
     try:
-        run_flow(repro)
+        run_flow("pipeline.nightly:repro")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -15,13 +15,8 @@ import threading
 from functools import partial
 from multiprocessing.context import SpawnProcess
 
-from serve.http.access import check_token
-from serve.leader import Leader
-from serve.model.reload import describe
-from serve.model.served import check_names
 from serve.model.source import EXPORTED, exported, read_source
 from serve.process import configure_log, handle_signals
-from serve.worker import answer, answer_while_led, load_engine
 
 log = logging.getLogger("serve")
 
@@ -68,6 +63,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--workers must be from 1 to {cores} (cores), got {arguments.workers}")
     if arguments.poll is not None and not 0 < arguments.poll < threading.TIMEOUT_MAX:
         raise ValueError(f"--poll must be > 0 seconds, got {arguments.poll}")
+    from serve.http.access import check_token
+
     check_token(os.environ.get("SERVE_TOKEN"))
     local = arguments.host == "localhost" or ipaddress.ip_address(arguments.host).is_loopback
     if not local and not os.environ.get("SERVE_TOKEN"):
@@ -76,9 +73,14 @@ def check(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Load the models and serve them until stopped."""
+    arguments = parse_arguments()
+    from serve.leader import Leader  # here and below, as --help needs none of it
+    from serve.model.reload import describe
+    from serve.model.served import check_names
+    from serve.worker import answer, answer_while_led, load_engine
+
     hangups = handle_signals()
     configure_log()
-    arguments = parse_arguments()
     try:
         check(arguments)
         given = getattr(arguments, "model", None)

@@ -5,6 +5,7 @@ Each backend takes images (N, 28, 28) uint8 and returns logits (N, classes).
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -12,11 +13,11 @@ import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
+from torch.fx import GraphModule
 from tqdm import tqdm
 
 from pipeline.core.inference import ENCODINGS, infer
 from pipeline.data.tensors import scale_pixels
-from pipeline.export.fold import fold
 
 BATCH_SIZES = (1, 7, 64, 10_000)
 
@@ -28,9 +29,9 @@ def pytorch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def folded_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
+def folded_logits(folded: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return the logits of the folded network before it is rounded for the file, float64."""
-    return fold(network)(torch.tensor(images).double()).numpy()
+    return folded(torch.tensor(images).double()).numpy()
 
 
 def file_logits(
@@ -61,12 +62,22 @@ def in_batches(
     return np.concatenate([run(images[start : start + batch_size]) for start in starts])
 
 
+class Exported(NamedTuple):
+    """A trained network, the same folded, its ONNX file, and a client of a server of that file."""
+
+    network: nn.Module
+    folded: GraphModule
+    model: Path
+    server: httpx.Client
+
+
 def backends(
-    network: nn.Module, model: Path, server: httpx.Client, images: np.ndarray, request_size: int
+    exported: Exported, images: np.ndarray, request_size: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield name and logits of each backend: of the network, of its file, and of the server."""
+    network, folded, model, server = exported
     yield "PyTorch, float32", pytorch_logits(network, images)
-    yield "folded, float64", folded_logits(network, images)
+    yield "folded, float64", folded_logits(folded, images)
     for part, optimize in (("file", False), ("optimized_file", True)):
         for size in BATCH_SIZES:
             yield f"{part}, batch {size:,}", file_logits(model, images, optimize, size)

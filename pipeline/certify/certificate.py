@@ -1,15 +1,11 @@
 """The certificate of an exported network: every backend compared with PyTorch."""
 
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-import numpy as np
-from torch import nn
-
 from models import NETWORKS
-from pipeline.certify.backends import backends, pytorch_logits
+from pipeline.certify.backends import Exported, backends, pytorch_logits
 from pipeline.certify.comparison import compare, totals, worst
 from pipeline.certify.figure import draw_certificate
 from pipeline.certify.rounding_bound import margin
@@ -18,29 +14,24 @@ from pipeline.certify.stress_images import stress_images
 from pipeline.core import files
 from pipeline.core.params import CertifyParams, load_params
 from pipeline.data.load import Dataset, load_dataset
-from pipeline.export.build import build, load_network
+from pipeline.export.build import is_built, load_network
+from pipeline.export.fold import fold
 from pipeline.export.graph import float64_logits
 
 
-def certify(
-    network: nn.Module, model: Path, images: np.ndarray, labels: np.ndarray, params: CertifyParams
-) -> dict[str, Any]:
-    """Return the certificate of `model` as the export of `network`.
-
-    images: the test images (N, 28, 28) uint8.
-    """
-    rows = []
-    with running_server(model) as server:
-        for kind, x in {"test": images, **stress_images(network)}.items():
-            expected, reference = pytorch_logits(network, x), float64_logits(network, x)
-            answers = labels if kind == "test" else None
-            for name, logits in backends(network, model, server, x, params.request_size):
-                row = compare(logits, expected, reference, params.max_abs_difference, answers)
-                rows.append({"images": kind, "backend": name, **row})
-    pytorch, _folded, *exported = (row for row in rows if row["images"] == "test")
-    return totals(pytorch, exported) | {
+def certify(exported: Exported, data: Dataset, params: CertifyParams) -> dict[str, Any]:
+    """Return the certificate of an exported network."""
+    rows, (network, folded, *_) = [], exported
+    for kind, images in {"test": data.test_images, **stress_images(network)}.items():
+        expected, reference = pytorch_logits(network, images), float64_logits(network, images)
+        answers = data.test_labels if kind == "test" else None
+        for name, logits in backends(exported, images, params.request_size):
+            row = compare(logits, expected, reference, params.max_abs_difference, answers)
+            rows.append({"images": kind, "backend": name, **row})
+    pytorch, _folded, *others = (row for row in rows if row["images"] == "test")
+    return totals(pytorch, others) | {
         "passed": all(row["passed"] for row in rows),
-        "margin": margin(network, images),
+        "margin": margin(network, folded, data.test_images),
         "backends": rows,
     }
 
@@ -70,21 +61,22 @@ def summary(certificate: dict[str, Any]) -> str:
     )
 
 
-def certify_exported(
-    key: str, data: Dataset, params: CertifyParams, built: Future[bytes]
-) -> dict[str, Any]:
-    """Return the certificate of a network's exported file, and print it in a sentence.
-
-    built: what `export` makes of the weights, to be compared with the file byte by byte.
-    """
-    model = files.require(files.model_path(key), "export")
-    certificate = certify(load_network(key), model, data.test_images, data.test_labels, params)
-    certificate["same_bytes"] = built.result() == model.read_bytes()
-    certificate["passed"] &= certificate["same_bytes"]
-    certificate["model.sha256"] = files.sha256(model)
-    certificate["weights.sha256"] = files.sha256(files.weights_path(key))
-    print(f"{NETWORKS[key].title}: {summary(certificate)}")
-    return certificate
+def certificates(data: Dataset, params: CertifyParams) -> dict[str, dict[str, Any]]:
+    """Return the certificate of each network's exported file."""
+    models = {key: files.require(files.model_path(key), "export") for key in NETWORKS}
+    with running_server(*models.values()) as server, ThreadPoolExecutor() as threads:
+        networks = {key: load_network(key) for key in NETWORKS}
+        exported = [  # folded one after the other: `torch.fx` cannot trace in several threads
+            Exported(networks[key], fold(networks[key]), models[key], server) for key in NETWORKS
+        ]
+        certify_one = partial(certify, data=data, params=params)
+        found = dict(zip(NETWORKS, threads.map(certify_one, exported), strict=True))
+    for key, certificate in found.items():
+        certificate["from_weights"] = is_built(key, models[key].read_bytes())
+        certificate["passed"] &= certificate["from_weights"]
+        certificate["model.sha256"] = files.sha256(models[key])
+        certificate["weights.sha256"] = files.sha256(files.weights_path(key))
+    return found
 
 
 def write_certificate() -> None:
@@ -94,10 +86,10 @@ def write_certificate() -> None:
     Raises:
         ValueError: a network's certificate did not pass.
     """
-    params, data = load_params(), load_dataset()
-    with ProcessPoolExecutor(1, get_context("spawn")) as other_core:
-        built = {key: other_core.submit(build, key) for key in NETWORKS}
-        found = {key: certify_exported(key, data, params.certify, built[key]) for key in NETWORKS}
+    params = load_params()
+    found = certificates(load_dataset(), params.certify)
+    for key, certificate in found.items():
+        print(f"{NETWORKS[key].title}: {summary(certificate)}")
     failed = [NETWORKS[key].title for key, its in found.items() if not its["passed"]]
     limit = params.certify.max_abs_difference
     certificate = found.pop(params.export.network)

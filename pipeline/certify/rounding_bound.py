@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from pipeline.data.dataset import IMAGE_SHAPE
-from pipeline.export.fold import RESHAPES, bias_of, fold, layer
+from pipeline.export.fold import RESHAPES, bias_of, layer
 from pipeline.export.graph import float64_logits
 
 UNIT_ROUNDOFF = 2.0**-24  # of float32
@@ -94,9 +94,9 @@ def gap_bounds(layers: Layers, images: np.ndarray, answers: np.ndarray) -> np.nd
     return bounds
 
 
-def margin(network: nn.Module, images: np.ndarray) -> dict[str, Any] | None:
+def margin(network: nn.Module, folded: GraphModule, images: np.ndarray) -> dict[str, Any] | None:
     """Return `margin_report` for images (N, 28, 28) uint8, or None if the network has no bound."""
-    layers, logits = linear_layers(fold(network)), float64_logits(network, images)
+    layers, logits = linear_layers(folded), float64_logits(network, images)
     if layers is None:
         return None
     return margin_report(logits, gap_bounds(layers, images, logits.argmax(axis=1)))

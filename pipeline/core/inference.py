@@ -4,10 +4,10 @@ Source: https://github.com/kserve/open-inference-protocol; raw bytes are Triton'
 tensor data".
 """
 
-import json
 from typing import NamedTuple
 
 import httpx
+import msgspec
 import numpy as np
 
 LENGTH = "Inference-Header-Content-Length"  # of the JSON in front of raw bytes
@@ -24,7 +24,7 @@ def json_request(images: np.ndarray) -> Request:
     """Return a request in JSON, for all outputs in JSON; images: (N, 28, 28) uint8."""
     tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
     body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
-    return Request(json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return Request(msgspec.json.encode(body), {"Content-Type": "application/json"})
 
 
 def binary_request(images: np.ndarray) -> Request:
@@ -32,7 +32,7 @@ def binary_request(images: np.ndarray) -> Request:
     tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
     size = {"parameters": {"binary_data_size": images.nbytes}}
     body = {"inputs": [tensor | size], "parameters": {"binary_data_output": True}}
-    head = json.dumps(body).encode()
+    head = msgspec.json.encode(body)
     headers = {"Content-Type": "application/octet-stream", LENGTH: str(len(head))}
     return Request(head + images.tobytes(), headers)
 
@@ -52,7 +52,7 @@ def infer(client: httpx.Client, model: str, request: Request) -> dict[str, np.nd
     response.raise_for_status()
     content, outputs = response.content, {}
     start = int(response.headers.get(LENGTH, len(content)))
-    for output in json.loads(content[:start])["outputs"]:
+    for output in msgspec.json.decode(content[:start])["outputs"]:
         if "data" in output:
             values = np.array(output["data"], np.float32)
         else:

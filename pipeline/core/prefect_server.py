@@ -6,13 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-
-from prefect import get_client
+from typing import TYPE_CHECKING
 
 from pipeline.core import files
 
-START_S = 120  # the first start on a machine creates the database
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 # Ends a command when its standard input closes, which also happens if this process is killed.
 WATCHED = 'exec 3<&0 </dev/null; (read _ <&3; kill $$) & exec "$@"'
 
@@ -25,6 +25,7 @@ class PrefectServer:
 
     def __init__(self) -> None:
         """Start the server, to end with this process."""
+        print("starting Prefect's server ...", flush=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -33,15 +34,16 @@ class PrefectServer:
             [
                 *("sh", "-c", WATCHED, "sh", sys.executable, "-m", "uvicorn"),
                 *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
-                *("--factory", "prefect.server.api.server:create_app"),
+                *("--factory", "pipeline.core.prefect_server:create_app"),
             ],
             cwd=files.ROOT,
             stdin=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for the flow, which then says so to the server
         )
-        atexit.register(self._stop)  # runs after Prefect's own, which send logs to the server
+        atexit.register(self.stop)  # runs after Prefect's own, which send logs to the server
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Stop the server; again does nothing."""
         assert self.process.stdin
         self.process.stdin.close()
         try:
@@ -51,15 +53,8 @@ class PrefectServer:
             self.process.wait()
 
 
-def wait_for_api(server: PrefectServer | None) -> None:
-    """Wait until Prefect's API answers; one that we did not start must do so at once.
+def create_app() -> "FastAPI":
+    """Return Prefect's API with the services alone that record a flow."""
+    from prefect.server.api.server import create_app
 
-    Raises:
-        httpx.HTTPError: it does not answer.
-    """
-    end = time.monotonic() + START_S
-    with get_client(httpx_settings={"timeout": 5}, sync_client=True) as client:
-        while problem := client.api_healthcheck():
-            if not server or server.process.poll() is not None or time.monotonic() > end:
-                raise problem
-            time.sleep(0.1)
+    return create_app(ephemeral=True)

@@ -11,12 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from pathspec import GitIgnoreSpec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from pipeline.core import files
-from pipeline.core.params import load_params
 
 
 def main(stage: str, function: str, doc: str | None) -> None:
@@ -30,6 +25,8 @@ def run_stage(stage: str, function: str) -> None:
 
     function: its body as "module:name", imported only once the stage's inputs have been read.
     """
+    from pipeline.core.params import load_params
+
     try:
         files.check_disk()
         load_params()  # an invalid parameter of any stage is found before the first one runs
@@ -72,6 +69,8 @@ def check_inputs(stage: str) -> None:
 def read_inputs(stage: str) -> dict[str, str]:
     """Return the SHA-256 and the change time of each file that the stage depends on, so that an
     edit that is undone is noticed, and each section of params.yaml that it reads."""
+    from pathspec import GitIgnoreSpec
+
     params, description = _load_yaml(files.ROOT / "params.yaml"), described(stage)
     ignored = GitIgnoreSpec.from_lines((files.ROOT / ".dvcignore").read_text().splitlines())
     inputs = {
@@ -87,6 +86,9 @@ def read_inputs(stage: str) -> dict[str, str]:
 
 
 def _load_yaml(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         return YAML(typ="safe").load(path)
     except YAMLError as error:

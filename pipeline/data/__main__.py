@@ -1,16 +1,18 @@
 """Brings the data set into data/ and checks every byte: `python -m pipeline.data`."""
 
+import argparse
 import sys
-
-from pipeline.core import files
-from pipeline.core.provenance import git
-from pipeline.data.dataset import DATA, DIGESTS, NAME, RAW
-from pipeline.data.fetch import fetch
-from pipeline.data.load import read_verified
 
 
 def main() -> None:
     """Download the files that are missing, then check all of them; DVC then needs Git."""
+    argparse.ArgumentParser(prog="python -m pipeline.data", description=__doc__).parse_args()
+    from pipeline.core import files
+    from pipeline.core.provenance import git
+    from pipeline.data.dataset import DATA, DIGESTS, NAME, RAW
+    from pipeline.data.fetch import fetch
+    from pipeline.data.load import read_verified
+
     try:
         git("rev-parse", "HEAD")
         with files.locked("data"):

@@ -2,13 +2,14 @@
 
 import json
 
+import onnx
 from safetensors.torch import load_file
 from torch import nn
 
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.provenance import Provenance
-from pipeline.export.graph import self_test, to_onnx
+from pipeline.export.graph import is_export, self_test, to_onnx
 
 
 def load_network(key: str) -> nn.Module:
@@ -33,8 +34,20 @@ def build(key: str) -> bytes:
         ValueError: the network cannot be exported.
     """
     network = load_network(key)
+    return to_onnx(network, key, metadata(key, network)).SerializeToString(deterministic=True)
+
+
+def is_built(key: str, content: bytes) -> bool:
+    """Return whether an ONNX file is what `build` makes: by its tensors and metadata or, if those
+    differ, by building it again."""
+    network, model = load_network(key), onnx.load_from_string(content)
+    return is_export(network, model, metadata(key, network)) or build(key) == content
+
+
+def metadata(key: str, network: nn.Module) -> dict[str, str]:
+    """Return the metadata of a trained network's file; see `build`."""
     accuracy = files.read_json(files.ACCURACY, "train")
-    metadata = {
+    return {
         "weights.sha256": files.sha256(files.weights_path(key)),
         **Provenance.read("train").content_tags(),
         "test_accuracy": json.dumps(accuracy[key]),
@@ -42,7 +55,6 @@ def build(key: str) -> bytes:
         "color": NETWORKS[key].color,
         **self_test(network),
     }
-    return to_onnx(network, key, metadata).SerializeToString(deterministic=True)
 
 
 def write_models() -> None:

@@ -36,6 +36,7 @@ def fold(network: nn.Module) -> GraphModule:
         ) from error
     assert isinstance(folded, GraphModule)
     fold_scaling(folded)
+    folded.delete_all_unused_submodules()
     folded.recompile()
     return folded
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.fx import symbolic_trace
 
@@ -55,9 +55,30 @@ def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.
     assert program is not None
     model = strip_metadata(program.model_proto)
     model.ir_version, model.graph.name = IR_VERSION, name
-    helper.set_model_props(model, labels() | drift_metadata(network, model) | dict(metadata))
+    helper.set_model_props(model, all_metadata(network, model, metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def is_export(network: nn.Module, model: onnx.ModelProto, metadata: Mapping[str, str]) -> bool:
+    """Return whether a model has the tensors, bit for bit, and the metadata of `to_onnx`.
+
+    It is not exported again, which takes seconds, so its nodes are not compared. False also if the
+    exporter has renamed or computed a tensor.
+    """
+    tensors = Exported(fold(network)).state_dict()
+    expected = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    found = {name: array.tobytes() for name, array in arrays.items() if array.dtype.kind == "f"}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    return found == expected and properties == all_metadata(network, model, metadata)
+
+
+def all_metadata(
+    network: nn.Module, model: onnx.ModelProto, metadata: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the metadata of a model: those given, the classes, and what drift is measured by."""
+    return labels() | drift_metadata(network, model) | dict(metadata)
 
 
 def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:

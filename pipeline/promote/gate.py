@@ -3,8 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
-from scipy.stats import binomtest
 
 from pipeline.core.params import PromoteParams
 from pipeline.data.load import Dataset
@@ -29,6 +27,8 @@ def p_value(correct: np.ndarray, rival_correct: np.ndarray) -> float:
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions
     or percentages", Psychometrika 12, 1947
     """
+    from scipy.stats import binomtest  # which takes seconds
+
     losses = int((rival_correct & ~correct).sum())
     wins = int((correct & ~rival_correct).sum())
     return float(binomtest(losses, losses + wins, 0.5, "greater").pvalue) if losses + wins else 1.0
@@ -68,6 +68,8 @@ def judge(
 
 def correct_answers(model: bytes, dataset: Dataset) -> np.ndarray:
     """Return whether the model answers each test image correctly, (N,) bool."""
+    import onnxruntime as ort
+
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"images": dataset.test_images})
     return logits.argmax(axis=1) == dataset.test_labels

@@ -123,7 +123,7 @@ def study() -> State:
 def run() -> None:
     """Run the flow, and print its outcome in a line; see `run_flow`."""
     try:
-        run_flow(study)
+        run_flow("pipeline.study.flow:study")
     except ValueError as error:
         scheduler = os.environ.get("STUDY_DASK_SCHEDULER")
         hint = f" (STUDY_DASK_SCHEDULER is {scheduler!r})" if scheduler else ""

@@ -5,17 +5,6 @@ import argparse
 import sqlite3
 import sys
 
-from pipeline.core.params import load_params
-from pipeline.tracking.runs import record_files
-from pipeline.tracking.store import (
-    DATABASE,
-    correct_addresses,
-    open_experiment,
-    open_store,
-    shown_uri,
-    ui_url,
-)
-
 
 def main() -> None:
     """Record every training and the study, and print the address of the curves."""
@@ -24,17 +13,21 @@ def main() -> None:
         "--moved", action="store_true", help="first correct the store after the project was moved"
     )
     arguments = parser.parse_args()
+    from pipeline.core.params import load_params
+    from pipeline.tracking import store  # which takes seconds to import
+    from pipeline.tracking.runs import record_files
+
     try:
-        if arguments.moved and DATABASE.exists():
-            correct_addresses(DATABASE)
-        with open_store() as client:
+        if arguments.moved and store.DATABASE.exists():
+            store.correct_addresses(store.DATABASE)
+        with store.open_store() as client:
             record_files(client)
-            experiment_id = open_experiment(client, load_params().tracking.experiment)
+            experiment_id = store.open_experiment(client, load_params().tracking.experiment)
     except (OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")
     view = "compareRunsMode=CHART&workflowType=machine_learning"
-    print(f"the store is {shown_uri()}; `make ui` serves it")
-    print(f"the curves: {ui_url()}/#/experiments/{experiment_id}/runs?{view}", flush=True)
+    print(f"the store is {store.shown_uri()}; `make ui` serves it")
+    print(f"the curves: {store.ui_url()}/#/experiments/{experiment_id}/runs?{view}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,10 @@ import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlflow.onnx
 import numpy as np
-import onnx
-import onnxruntime as ort
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.models import Model, infer_signature
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline.core import files
@@ -70,6 +66,11 @@ def logged_model_id(version: ModelVersion) -> str:
 
 def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> ModelVersion:
     """Log a model file with a run, and register it as the next version."""
+    import mlflow.onnx  # which takes seconds, like ONNX Runtime
+    import onnx
+    import onnxruntime as ort
+    from mlflow.models import Model, infer_signature
+
     run = client.get_run(run_id)
     others = ("mlflow.run", "recorded.", "execution.", "model.", "certificate.")  # not the model's
     tags = {name: run.data.tags[name] for name in run.data.tags if not name.startswith(others)}

@@ -2,6 +2,7 @@
 next `dvc repro` records what is missing. MLflow takes seconds to import, so they import it
 themselves, while the networks are training."""
 
+import time
 from queue import Queue
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ INCOMPLETE = "Incomplete"  # a state's name: MLflow failed, and the flow goes on
 @task(task_run_name="log to MLflow", cache_policy=NO_CACHE)
 def follow_trainings(records: Queue[Record | None]) -> State:
     """Log trainings as they run, and link to their runs; see `live.follow`."""
+    while records.empty():  # until a network is training
+        time.sleep(0.1)
     from pipeline.tracking.live import follow
 
     try:

@@ -7,4 +7,4 @@ artifacts/train/, and metrics/test_accuracy.json.
 from pipeline.core.stage import main
 
 if __name__ == "__main__":
-    main("train", "pipeline.train.flow:run", __doc__)
+    main("train", "pipeline.train.trainers:run", __doc__)

@@ -5,10 +5,7 @@ It records each training in MLflow as it runs, and writes the tables, pictures a
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from functools import partial
 from queue import Queue
 from typing import Any
 
@@ -22,16 +19,13 @@ from prefect.states import Completed, Failed
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.flows import run_flow
 from pipeline.core.history import Epoch, write_history
-from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.core.stage import check_inputs
-from pipeline.data.load import verified_md5
 from pipeline.tracking.record import Record, epoch_points, now_ms
 from pipeline.tracking.tasks import follow_trainings, record_or_warn
 from pipeline.train.bars import bars, describe
-from pipeline.train.results import Answers, write_figures, write_predictions
+from pipeline.train.trainers import Answers, Trainers
 
 Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
 
@@ -48,20 +42,13 @@ def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
     retry_condition_fn=was_killed,
     cache_policy=NO_CACHE,
 )
-def train_network(key: str, provenance: Provenance, report: Report) -> State:
+def train_network(key: str, provenance: Provenance, trainers: Trainers, report: Report) -> State:
     """Train one network in a process of its own, and report its start, every epoch and its end."""
     log = get_run_logger()
     log.info("training %s with %s", NETWORKS[key].title, provenance.params)
     record, history, answers, message = Record.start(key, provenance), [], [], ""
     report(record, None)
-    params = json.dumps(provenance.params)
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train.trainer", key, params],
-        cwd=files.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as trainer:
+    with trainers.begin(key) as trainer:
         for line in trainer.stdout or ():
             printed = read_line(line)
             if isinstance(printed, Epoch):
@@ -97,6 +84,8 @@ def read_line(line: str) -> Epoch | Answers | None:
 @task(task_run_name="compare networks", cache_policy=NO_CACHE)
 def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answers]) -> None:
     """Write the accuracies, the tables of all networks and their pictures."""
+    from pipeline.train.results import write_figures, write_predictions
+
     write_history(histories)
     write_predictions(answers)
     write_figures(histories, answers)
@@ -107,7 +96,7 @@ def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answe
 
 
 @flow(name="train")
-def train_networks(provenance: Provenance) -> State:
+def train_networks(provenance: Provenance, trainers: Trainers) -> State:
     """Train all networks at the same time and record each in MLflow, then compare them."""
     records: Queue[Record | None] = Queue()
     last: dict[str, Record] = {}
@@ -121,7 +110,7 @@ def train_networks(provenance: Provenance) -> State:
                 last[record.key] = record
                 records.put(record)
 
-            state = train_and_compare(provenance, report)
+            state = train_and_compare(provenance, trainers, report)
     finally:
         for record in last.values():
             if not state.is_completed() and record.status == "RUNNING":
@@ -133,9 +122,9 @@ def train_networks(provenance: Provenance) -> State:
     return state
 
 
-def train_and_compare(provenance: Provenance, report: Report) -> State:
+def train_and_compare(provenance: Provenance, trainers: Trainers, report: Report) -> State:
     """Train and compare the networks; if all of that succeeds, write provenance and records."""
-    trainings = {key: train_network.submit(key, provenance, report) for key in NETWORKS}
+    trainings = {key: train_network.submit(key, provenance, trainers, report) for key in NETWORKS}
     try:
         wait([*trainings.values()])
     finally:
@@ -157,9 +146,3 @@ def train_and_compare(provenance: Provenance, report: Report) -> State:
         record.write()
     provenance.write()  # the last: it says that the rest is there
     return Completed()
-
-
-def run() -> None:
-    """Run the flow; see `run_flow`."""
-    params = load_params().train
-    run_flow(partial(train_networks, Provenance.take("train", params, verified_md5())))

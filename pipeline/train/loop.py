@@ -10,7 +10,7 @@ from pipeline.core.history import Epoch
 from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import to_tensors
-from pipeline.train.step import TracedStep
+from pipeline.train.step import sgd_step, trained_parameters
 
 
 def choose_device(name: str, param: str = "train.device") -> torch.device:
@@ -37,8 +37,7 @@ def train(network: nn.Module, dataset: Dataset, params: TrainParams) -> Iterator
     """Train the network in place by plain SGD on cross entropy; yield each epoch as it ends.
 
     Raises:
-        ValueError: the last batch of an epoch would be a single image, or the network cannot be
-            traced.
+        ValueError: the last batch of an epoch would be a single image.
         FloatingPointError: a loss, a weight or a running statistic is not finite.
     """
     if len(dataset.train_images) % params.batch_size == 1:
@@ -49,12 +48,13 @@ def train(network: nn.Module, dataset: Dataset, params: TrainParams) -> Iterator
     device = choose_device(params.device)
     network.to(device)
     x, labels, test_x, test_labels = to_tensors(dataset, device)
-    step = TracedStep(network)
+    parameters = trained_parameters(network)
     order = torch.Generator().manual_seed(params.seed)
 
     for epoch in range(1, params.epochs + 1):
+        network.train()
         losses = [
-            step(*select(batch, x, labels), params.lr)
+            sgd_step(network, parameters, *select(batch, x, labels), params.lr)
             for batch in shuffle(len(x), params.batch_size, order, device)
         ]
         train_loss = mean_loss(torch.stack(losses), epoch)

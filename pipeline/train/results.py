@@ -11,8 +11,7 @@ from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch
 from pipeline.data.dataset import CLASS_NAMES
-
-Answers = list[tuple[int, int]]  # the class of each test image, and the predicted one
+from pipeline.train.trainers import Answers
 
 
 def write_predictions(answers: Mapping[str, Answers]) -> None:

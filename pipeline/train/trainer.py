@@ -1,8 +1,8 @@
 """Trains one network in a process of its own: `python -m pipeline.train.trainer KEY PARAMS`.
 
 Writes artifacts/train/<key>.safetensors, and prints each epoch, and then the answers to the test
-images, as lines of JSON. The stage starts one trainer per network and passes the parameters that it
-records, since those in params.yaml may change before this process starts.
+images, as lines of JSON. It begins once it has read a line, and ends if there is none. The stage
+passes the parameters that it records, since those in params.yaml may change in the meantime.
 """
 
 import argparse
@@ -28,9 +28,14 @@ def main() -> None:
     arguments = parser.parse_args()
     key, params = arguments.key, arguments.params
     torch.set_num_threads(1)
+    try:
+        dataset, network = load_dataset(), initial_network(key, params.seed)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {key}: {error}")
+    if not sys.stdin.readline():
+        return
     with files.locked(f"train-{key}"):  # a killed pipeline may leave a trainer behind
         try:
-            dataset, network = load_dataset(), initial_network(key, params.seed)
             for row in train(network, dataset, params):
                 print(json.dumps(row._asdict()), flush=True)
         except (OSError, ValueError, FloatingPointError) as error:

@@ -169,5 +169,5 @@ MUTANTS: dict[str, Mutant] = {
     "file of another training": other_training,
     "one bit flipped": flip_bit,
 }
-# Not made by export from these weights. It made the others, and would make the same bytes again.
+# Not made by export from these weights. It made the others, and would make the same tensors again.
 NOT_EXPORTED = {"file of another training", "one bit flipped"}

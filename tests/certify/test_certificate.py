@@ -1,20 +1,22 @@
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from models import NETWORKS, BatchNormMLP
-from pipeline.certify.backends import backends, file_logits, pytorch_logits
+from pipeline.certify.backends import Exported, backends, file_logits, pytorch_logits
 from pipeline.certify.certificate import certify, metrics, write_certificate
 from pipeline.certify.comparison import Row, compare, totals
 from pipeline.certify.figure import KINDS, draw_certificate
+from pipeline.certify.server import running_server
 from pipeline.core import files
 from pipeline.core.params import CertifyParams
 from pipeline.data.load import Dataset
+from pipeline.export.fold import fold
 from pipeline.export.graph import self_test, to_onnx
 from tests.certify.broken import (
     batch_statistics,
@@ -30,6 +32,11 @@ LABELS = np.array([0, 1])
 EXPECTED = np.array([[2.0, 1.0], [1.0, 2.0]], np.float32)
 
 
+def certified(network: nn.Module, model: Path, data: Dataset) -> dict[str, Any]:
+    with running_server(model) as server:
+        return certify(Exported(network, fold(network), model, server), data, PARAMS)
+
+
 @pytest.fixture(scope="module")
 def certificate(
     trained_network: BatchNormMLP,
@@ -40,8 +47,7 @@ def certificate(
     """The certificate of a correct export."""
     model = tmp_path_factory.mktemp("certificate") / "model.onnx"
     model.write_bytes(exported)
-    images, labels = small_dataset.test_images, small_dataset.test_labels
-    return certify(trained_network, model, images, labels, PARAMS)
+    return certified(trained_network, model, small_dataset)
 
 
 def test_an_exported_network_passes_in_every_backend(certificate: dict[str, Any]) -> None:
@@ -85,8 +91,7 @@ def test_a_network_that_is_not_a_chain_of_linear_layers_passes_without_a_margin(
 ) -> None:
     network, model = Stranger().eval(), tmp_path / "model.onnx"
     model.write_bytes(to_onnx(network, "stranger", self_test(network)).SerializeToString())
-    images, labels = small_dataset.test_images, small_dataset.test_labels
-    certificate = certify(network, model, images, labels, PARAMS)
+    certificate = certified(network, model, small_dataset)
     assert certificate["passed"]
     assert certificate["margin"] is None
 
@@ -105,10 +110,10 @@ def test_a_wrong_export_fails_in_every_backend(
     tmp_path: Path,
     change: Callable[[BatchNormMLP, np.ndarray], None],
 ) -> None:
-    images, labels = small_dataset.test_images, small_dataset.test_labels
     model = tmp_path / "broken.onnx"
-    model.write_bytes(export_changed(change, network, images).SerializeToString())
-    certificate = certify(network, model, images, labels, PARAMS)
+    broken = export_changed(change, network, small_dataset.test_images)
+    model.write_bytes(broken.SerializeToString())
+    certificate = certified(network, model, small_dataset)
     assert not certificate["passed"]
     assert min(certificate["max_abs_difference"].values()) > PARAMS.max_abs_difference
 
@@ -124,20 +129,18 @@ def test_an_export_without_pixel_scaling_fails_and_is_not_even_served(
     logits, expected = file_logits(model, images, optimize=False), pytorch_logits(network, images)
     assert not compare(logits, expected, expected, 1e-4, labels)["passed"]
     with pytest.raises(ConnectionError, match="the server stopped"):
-        certify(network, model, images, labels, PARAMS)
+        certified(network, model, small_dataset)
 
 
 def test_a_backend_that_is_wrong_on_stress_images_alone_fails(
     network: BatchNormMLP, model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, labels = small_dataset.test_images, small_dataset.test_labels
-
     def wrong_on_blank_images(*arguments: Any) -> Iterator[tuple[str, np.ndarray]]:
         for name, logits in backends(*arguments):
             yield name, logits + np.float32(name == "server, binary" and len(logits) == 2)
 
     monkeypatch.setattr("pipeline.certify.certificate.backends", wrong_on_blank_images)
-    certificate = certify(network, model, images, labels, PARAMS)
+    certificate = certified(network, model, small_dataset)
     assert not certificate["passed"]
     assert certificate["max_abs_difference"]["server"] < 1e-4
     failed = [row for row in certificate["backends"] if not row["passed"]]
@@ -150,17 +153,13 @@ def test_a_backend_that_is_wrong_on_stress_images_alone_fails(
 def test_a_certificate_that_does_not_pass_is_written_and_an_error(
     key: str, certificate: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_one(its: str, *_: object) -> dict[str, Any]:
-        return certificate | {"passed": its != key}
-
+    found = {its: certificate | {"passed": its != key} for its in NETWORKS}
     for name in ("CERTIFICATE", "CERTIFICATE_FIGURE", "CERTIFICATE_METRICS"):
         monkeypatch.setattr(files, name, tmp_path / name)
     monkeypatch.setattr(files, "ROOT", tmp_path)
     module = "pipeline.certify.certificate"
     monkeypatch.setattr(f"{module}.load_dataset", lambda: None)
-    monkeypatch.setattr(f"{module}.certify_exported", fail_one)
-    monkeypatch.setattr(f"{module}.ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
-    monkeypatch.setattr(f"{module}.build", lambda _key: b"")
+    monkeypatch.setattr(f"{module}.certificates", lambda *_: found)
     with pytest.raises(ValueError, match=f"do not answer as PyTorch does: {NETWORKS[key].title}"):
         write_certificate()
     written = json.loads((tmp_path / "CERTIFICATE").read_text())

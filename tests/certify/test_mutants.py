@@ -12,7 +12,7 @@ CORRECT = "nothing is wrong"
 @pytest.fixture(scope="module")
 def table(trained_network: BatchNormMLP, small_dataset: Dataset) -> dict[str, Caught]:
     mutants = MUTANTS | {CORRECT: lambda network, _images: export(network)}
-    not_exported = NOT_EXPORTED | {CORRECT}  # so that its bytes are compared too
+    not_exported = NOT_EXPORTED | {CORRECT}  # so that its tensors are compared too
     images = small_dataset.test_images
     return what_catches(mutants, not_exported, trained_network, images, limit=1e-4)
 
@@ -26,7 +26,7 @@ def test_a_wrong_export_is_caught(name: str, table: dict[str, Caught]) -> None:
         assert caught["file"]
         assert caught["optimized file"]
         assert caught["self-test"] or (caught["JSON"] and caught["binary"])
-    assert caught["same bytes"] == (True if name in NOT_EXPORTED else None)
+    assert caught["weights"] == (True if name in NOT_EXPORTED else None)
 
 
 def test_a_correct_export_is_not_caught(table: dict[str, Caught]) -> None:

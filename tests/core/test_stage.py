@@ -36,7 +36,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.setattr(files, "ROOT", tmp_path)
-    monkeypatch.setattr("pipeline.core.stage.load_params", lambda: None)
+    monkeypatch.setattr("pipeline.core.params.load_params", lambda: None)
     inputs_at_start.cache_clear()
     return tmp_path
 
@@ -96,7 +96,7 @@ def test_an_invalid_parameter_ends_the_stage_before_its_body(
     def load_params() -> None:
         raise ValueError("train.lr must be greater than 0, got -1.0")
 
-    monkeypatch.setattr("pipeline.core.stage.load_params", load_params)
+    monkeypatch.setattr("pipeline.core.params.load_params", load_params)
     with pytest.raises(SystemExit, match=r"error: train\.lr must be greater than 0"):
         run(lambda: pytest.fail("the body was run"))
 

@@ -21,6 +21,7 @@ from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
 from pipeline.tracking.record import read_record
 from pipeline.train import flow
+from pipeline.train.trainers import Trainers
 from tests.support import empty_store, free_port, write_below
 
 PARAMS = load_params().train
@@ -72,7 +73,7 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
 
 
 def run_flow() -> State:
-    return flow.train_networks(PROVENANCE, return_state=True)
+    return flow.train_networks(PROVENANCE, Trainers(PROVENANCE.params), return_state=True)
 
 
 def runs(artifacts: Path) -> list[tuple[str, str, int]]:

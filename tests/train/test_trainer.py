@@ -1,3 +1,4 @@
+import io
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ def folder(small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(trainer, "load_dataset", lambda: small_dataset)
     monkeypatch.setattr(files, "ARTIFACTS", tmp_path)
     monkeypatch.setattr(files, "LOCKS", tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("begin\n"))
 
 
 @pytest.mark.parametrize("key", NETWORKS)
@@ -54,6 +56,35 @@ def test_a_training_that_fails_writes_nothing_and_names_the_network(
     with pytest.raises(SystemExit, match=r"error: simple_mlp: the loss is .* lower train\.lr"):
         trainer.main()
     assert not files.weights_path("simple_mlp").exists()
+
+
+def test_a_trainer_whose_stage_has_ended_does_not_begin(
+    train_params: TrainParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainer", "simple_mlp", train_params.model_dump_json()])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    trainer.main()
+    assert not files.weights_path("simple_mlp").exists()
+
+
+def test_a_trainer_does_without_pytorchs_compiler(
+    train_params: TrainParams, tmp_path: Path
+) -> None:
+    script = """
+import sys
+from pathlib import Path
+from pipeline.core import files
+from pipeline.train import trainer
+files.ARTIFACTS = files.LOCKS = Path(sys.argv.pop())
+trainer.main()
+print(sorted({"torch._dynamo", "torch._inductor", "sympy"} & set(sys.modules)))
+"""
+    params = train_params.model_copy(update={"epochs": 1}).model_dump_json()
+    command = [sys.executable, "-c", script, "batchnorm_mlp", params, str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=files.ROOT, input="begin\n", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_an_unknown_network_is_an_error_that_names_the_known_ones() -> None:
