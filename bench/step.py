@@ -1,9 +1,8 @@
 """Times one training step of every network on one thread: `python -m bench.step`.
 
-The step of `train` and the study's replayed one are compared with autograd and PyTorch's fused SGD,
-and with the step's matrix products alone, which no implementation can do without. The contestants
-take turns; each figure is the median of all rounds, each ratio the median of the ratios within a
-round.
+The pipeline's step is compared with that of PyTorch's fused SGD, and with its matrix products
+alone, which no implementation can do without. The contestants take turns; each figure is the median
+of all rounds, each ratio the median of the ratios within a round.
 """
 
 import argparse
@@ -17,16 +16,15 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from models import NETWORKS
-from pipeline.study.replay import ReplayedStep
 from pipeline.train.loop import initial_network
-from pipeline.train.step import sgd_step, trained_parameters
+from pipeline.train.step import Step
 
 BATCH_SIZE, LR = 64, 0.01  # the tutorial's
 
-Step = Callable[[], object]
+Take = Callable[[], object]
 
 
-def product_step(network: nn.Module) -> Step:
+def product_step(network: nn.Module) -> Take:
     """Return a function that multiplies the matrices of one step, those of its linear layers."""
     pairs: list[tuple[Tensor, Tensor]] = []
     for linear in (module for module in network.modules() if isinstance(module, nn.Linear)):
@@ -44,19 +42,13 @@ def product_step(network: nn.Module) -> Step:
     return step
 
 
-def train_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
-    """Return a function that takes one step as the stage `train` does."""
-    parameters = trained_parameters(network.train())
-    return lambda: sgd_step(network, parameters, x, labels, LR)
-
-
-def replayed_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
-    """Return a function that takes one step as the study does."""
-    step = ReplayedStep(network)
+def our_step(network: nn.Module, x: Tensor, labels: Tensor) -> Take:
+    """Return a function that takes one step as the pipeline does."""
+    step = Step(network)
     return lambda: step(x, labels, LR)
 
 
-def fused_sgd_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
+def fused_sgd_step(network: nn.Module, x: Tensor, labels: Tensor) -> Take:
     """Return a function that takes one step with autograd and fused SGD."""
     optimizer = torch.optim.SGD(network.train().parameters(), LR, fused=True)
 
@@ -69,13 +61,11 @@ def fused_sgd_step(network: nn.Module, x: Tensor, labels: Tensor) -> Step:
 
 
 def time_steps(key: str, rounds: int) -> list[list[float]]:
-    """Return the microseconds of a step, [products, replayed, train, fused SGD] in each
-    round."""
+    """Return the microseconds of a step, [products, ours, fused SGD] in each round."""
     x, labels = torch.randn(BATCH_SIZE, 28, 28), torch.randint(10, (BATCH_SIZE,))
     steps = [
         product_step(initial_network(key, 0)),
-        replayed_step(initial_network(key, 0), x, labels),
-        train_step(initial_network(key, 0), x, labels),
+        our_step(initial_network(key, 0), x, labels),
         fused_sgd_step(initial_network(key, 0), x, labels),
     ]
     timers = [Timer("step()", globals={"step": step}, num_threads=1) for step in steps]
@@ -94,16 +84,12 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     table = {key: time_steps(key, rounds) for key in NETWORKS}
     print(f"\nPyTorch {torch.__version__}, batches of {BATCH_SIZE}, microseconds per step\n")
-    print(
-        "| network | products | replayed | train | fused SGD | train / replayed | fused / train |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| network | products | ours | fused SGD | ours / products | fused SGD / ours |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for key, times in table.items():
         cells = [f"{statistics.median(column):.0f}" for column in zip(*times, strict=True)]
-        cells.append(
-            f"{statistics.median(plain / replayed for _, replayed, plain, _ in times):.2f}"
-        )
-        cells.append(f"{statistics.median(fused / plain for _, _, plain, fused in times):.2f}")
+        cells.append(f"{statistics.median(ours / least for least, ours, _ in times):.2f}")
+        cells.append(f"{statistics.median(fused / ours for _, ours, fused in times):.2f}")
         print(f"| {key} | {' | '.join(cells)} |")
 
 

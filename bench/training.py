@@ -27,7 +27,7 @@ from pipeline.data.dataset import DATA
 from pipeline.data.load import load_dataset
 from pipeline.data.tensors import to_tensors
 from pipeline.train.loop import initial_network, select, shuffle
-from pipeline.train.step import sgd_step, trained_parameters
+from pipeline.train.step import Step
 
 EPOCHS, BATCH_SIZE, LR = 10, 64, 0.01  # the tutorial's
 Sample = tuple[Tensor, int]  # an image and its label
@@ -66,12 +66,11 @@ def our_epoch(key: str, repeats: int = 5) -> float:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     x, labels, *_ = to_tensors(load_dataset(), cpu)
-    network, order = initial_network(key, seed=0).train(), torch.Generator()
-    parameters = trained_parameters(network)
+    step, order = Step(initial_network(key, seed=0)), torch.Generator()
 
     def epoch() -> None:
         for batch in shuffle(len(x), BATCH_SIZE, order, cpu):
-            sgd_step(network, parameters, *select(batch, x, labels), LR)
+            step(*select(batch, x, labels), LR)
 
     epoch()  # to warm up
     return statistics.median(seconds(epoch) for _ in range(repeats))

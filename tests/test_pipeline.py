@@ -215,6 +215,14 @@ def test_a_wrong_file_of_a_network_that_is_not_deployed_fails_the_stage_too(
         assert "do not answer as PyTorch does: SimpleMLP." in output
 
 
+@pytest.mark.slow
+def test_each_exported_file_is_what_a_fresh_export_makes(run: Run) -> None:
+    run(
+        "python -c 'from pipeline.export.build import *; assert all("
+        "build(key) == files.model_path(key).read_bytes() for key in NETWORKS)'"
+    )
+
+
 def test_metrics_and_plots_show_both_networks(run: Run, project: Path) -> None:
     table = run("dvc metrics show").stdout
     assert max(len(line) for line in table.splitlines()) <= 100

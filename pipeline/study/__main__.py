@@ -6,4 +6,4 @@ Reads params.yaml and data/; writes tables, figures, verdicts and a report below
 from pipeline.core.stage import main
 
 if __name__ == "__main__":
-    main("study", "pipeline.study.flow:run", __doc__)
+    main("study", "pipeline.study.outcome:run", __doc__)

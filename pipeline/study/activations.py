@@ -16,9 +16,9 @@ from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import HE, LR, deep_network, draw_batches, unit_interval
 from pipeline.study.pair import PAIR
-from pipeline.study.replay import ReplayedStep
 from pipeline.study.scale import IMAGES, updates
 from pipeline.train.loop import select
+from pipeline.train.step import Step
 
 SCALES = {"too small": 0.01, "good": HE, "too large": 0.5}  # standard deviations of the weights
 BINS = torch.linspace(-8, 4, 49, dtype=torch.float64)  # log10 of activations > 0, 4 per decade
@@ -63,7 +63,7 @@ def measure(
     rows, bins = [], []
     for key in PAIR:
         network = deep_network(key, HE, seed).to(device)
-        step = ReplayedStep(network)
+        step = Step(network)
         for scale, std in SCALES.items():
             network.load_state_dict(deep_network(key, std, seed).state_dict())
             for moment in ("before training", "after training"):

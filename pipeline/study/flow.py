@@ -21,8 +21,6 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from tqdm import tqdm
 
-from pipeline.core import files
-from pipeline.core.flows import run_flow
 from pipeline.core.params import StudyParams, load_params
 from pipeline.core.provenance import Provenance
 from pipeline.core.stage import check_inputs
@@ -118,18 +116,3 @@ def study() -> State:
     record.provenance.write()  # the last: it says that the rest is there
     record_or_warn()
     return Completed()
-
-
-def run() -> None:
-    """Run the flow, and print its outcome in a line; see `run_flow`."""
-    try:
-        run_flow("pipeline.study.flow:study")
-    except ValueError as error:
-        scheduler = os.environ.get("STUDY_DASK_SCHEDULER")
-        hint = f" (STUDY_DASK_SCHEDULER is {scheduler!r})" if scheduler else ""
-        raise ValueError(f"{error}{hint}") from error
-    verdicts = [found["verdict"] for found in files.read_json(files.VERDICTS, "study").values()]
-    print(
-        f"{verdicts.count('holds')} of {len(verdicts)} claims about batch normalization hold; "
-        f"see {(files.STUDY / 'report.html').relative_to(files.ROOT)}"
-    )

@@ -16,8 +16,8 @@ from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import HIDDEN, unit_interval
 from pipeline.study.pair import NORMED, PAIR
-from pipeline.study.replay import ReplayedStep
 from pipeline.train.loop import evaluate, select, shuffle
+from pipeline.train.step import Step
 
 IMAGES = 300
 BATCH_SIZE = 100
@@ -76,7 +76,7 @@ def measure(
         he = SHAPES[shape].he
         x, test_x = (x if he else 2 * x - 1 for x in (images, test_images))
         network = SHAPES[shape].build(key, dropout, seed).to(device)
-        step = ReplayedStep(network)
+        step = Step(network)
         for lr in LRS:
             network.load_state_dict(SHAPES[shape].build(key, dropout, seed).state_dict())
             for epoch, order in enumerate(orders, start=1):

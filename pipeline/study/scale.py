@@ -13,8 +13,8 @@ from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import BATCH_SIZE, LR, deep_network, draw_batches, unit_interval
 from pipeline.study.pair import PAIR
-from pipeline.study.replay import ReplayedStep
 from pipeline.train.loop import evaluate, select
+from pipeline.train.step import Step
 
 IMAGES = 1000
 PER_EPOCH = IMAGES // BATCH_SIZE
@@ -36,7 +36,7 @@ def measure(
     rows = []
     for key in PAIR:
         network = deep_network(key, SCALES[0], seed).to(device)
-        step = ReplayedStep(network)
+        step = Step(network)
         for scale in SCALES:
             network.load_state_dict(deep_network(key, scale, seed).state_dict())
             for update, batch in enumerate(batches):

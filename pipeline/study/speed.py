@@ -14,8 +14,8 @@ from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import Tensors, to_tensors
 from pipeline.study.pair import PAIR
-from pipeline.study.replay import ReplayedStep
 from pipeline.train.loop import evaluate, initial_network, select, shuffle
+from pipeline.train.step import Step
 
 BATCH_SIZE = 64
 LR = 0.01
@@ -37,7 +37,7 @@ def learn(key: str, lrs: Sequence[float], epochs: int, seed: int, tensors: Tenso
     """
     x, labels, test_x, test_labels = tensors
     network = initial_network(key, seed).to(x.device)
-    step = ReplayedStep(network)
+    step = Step(network)
     per_epoch = -(-len(x) // BATCH_SIZE)
     measured = measured_updates(epochs, per_epoch)
 

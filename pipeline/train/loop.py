@@ -10,7 +10,7 @@ from pipeline.core.history import Epoch
 from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import to_tensors
-from pipeline.train.step import sgd_step, trained_parameters
+from pipeline.train.step import Step
 
 
 def choose_device(name: str, param: str = "train.device") -> torch.device:
@@ -48,13 +48,12 @@ def train(network: nn.Module, dataset: Dataset, params: TrainParams) -> Iterator
     device = choose_device(params.device)
     network.to(device)
     x, labels, test_x, test_labels = to_tensors(dataset, device)
-    parameters = trained_parameters(network)
+    step = Step(network)
     order = torch.Generator().manual_seed(params.seed)
 
     for epoch in range(1, params.epochs + 1):
-        network.train()
         losses = [
-            sgd_step(network, parameters, *select(batch, x, labels), params.lr)
+            step(*select(batch, x, labels), params.lr)
             for batch in shuffle(len(x), params.batch_size, order, device)
         ]
         train_loss = mean_loss(torch.stack(losses), epoch)

@@ -1,30 +1,31 @@
 """One step of stochastic gradient descent with autograd, for any network."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 
-def sgd_step(
-    network: nn.Module, parameters: Sequence[Tensor], x: Tensor, labels: Tensor, lr: float
-) -> Tensor:
-    """Update the parameters of a network in train mode; return the batch's mean loss, () float32.
+class Step:
+    """The step of one network.
 
     The numbers are those of `torch.optim.SGD`, whose first use imports PyTorch's compiler, which
     takes seconds.
-
-    x: (B, 28, 28) float32; labels: (B,) int64.
     """
-    loss = cross_entropy(network(x), labels)
-    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-    with torch.no_grad():
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.sub_(gradient, alpha=lr)
-    return loss.detach()
 
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
 
-def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that train."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+    def __call__(self, x: Tensor, labels: Tensor, lr: float) -> Tensor:
+        """Update the network in place; return the batch's mean loss, () float32.
+
+        x: (B, 28, 28) float32; labels: (B,) int64.
+        """
+        if not self._network.training:  # after an evaluation
+            self._network.train()
+        loss = cross_entropy(self._network(x), labels)
+        gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                parameter.sub_(gradient, alpha=lr)
+        return loss.detach()

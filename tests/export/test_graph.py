@@ -18,7 +18,7 @@ from pipeline.core.files import ROOT
 from pipeline.data.dataset import SCALE, SHIFT
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels
-from pipeline.export.graph import self_test, to_onnx
+from pipeline.export.graph import is_export, self_test, to_onnx
 from tests.export.networks import BATCH_NORM_FIRST, LINEAR_FIRST
 
 EXPORT_ALL = """
@@ -118,6 +118,15 @@ def test_another_process_in_another_folder_makes_the_same_bytes(
 def test_a_second_export_makes_the_same_bytes(network: BatchNormMLP, exported: bytes) -> None:
     given = metadata(onnx.load_from_string(exported))
     assert to_bytes(to_onnx(network, "batchnorm_mlp", given)) == exported
+
+
+def test_an_export_is_known_by_its_tensors_and_metadata(
+    known_name: str, any_network: nn.Module, any_model: onnx.ModelProto
+) -> None:
+    """The scaling of the pixels before other layers than linear ones is a tensor of the exporter's,
+    and then the network is exported again."""
+    assert is_export(any_network, any_model, {"key": "value"}) == (known_name in LINEAR_FIRST)
+    assert not is_export(any_network, any_model, {"key": "another"})
 
 
 def test_the_model_has_the_name_and_metadata_it_is_given(

@@ -16,8 +16,8 @@ from pipeline.study import activations, overfitting, scale, speed
 from pipeline.study.deep import deep_network
 from pipeline.study.experiments import EXPERIMENTS, Tables, write_tables
 from pipeline.study.pair import NORMED, PAIR, PLAIN
-from pipeline.study.replay import ReplayedStep
 from pipeline.train.loop import initial_network, select, train
+from pipeline.train.step import Step
 from tests.support import read_tables
 
 CPU = torch.device("cpu")
@@ -44,13 +44,13 @@ def test_speed_measures_exactly_what_the_main_training_does(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_takes_steps_that_are_checked_against_the_main_trainings(
+def test_every_experiment_takes_the_main_trainings_steps(
     experiment: str, mnist: Dataset, study_params: StudyParams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(_step: ReplayedStep, _x: Tensor, _labels: Tensor, _lr: float) -> Tensor:
+    def stop(_step: Step, _x: Tensor, _labels: Tensor, _lr: float) -> Tensor:
         raise InterruptedError
 
-    monkeypatch.setattr(ReplayedStep, "__call__", stop)
+    monkeypatch.setattr(Step, "__call__", stop)
     with pytest.raises(InterruptedError):
         EXPERIMENTS[experiment](0, study_params, mnist, CPU)
 
@@ -169,7 +169,6 @@ from pipeline.core.params import StudyParams
 from pipeline.data.load import load_dataset
 from pipeline.study.experiments import EXPERIMENTS
 from pipeline.study.experiments import write_tables
-from pipeline.study.replay import ReplayedStep
 
 torch.set_num_threads(1)
 files.STUDY = Path(sys.argv[1])

@@ -13,7 +13,7 @@ from distributed import LocalCluster
 
 from pipeline.core import files
 from pipeline.core.params import StudyParams, load_params
-from pipeline.study import flow, report
+from pipeline.study import flow, outcome, report
 from pipeline.study.experiments import EXPERIMENTS, Tables, write_tables
 from pipeline.tracking.record import Record, read_record
 from tests.support import write_below
@@ -125,8 +125,8 @@ def test_the_stage_ends_with_how_many_claims_hold(
     monkeypatch.setattr(files, "VERDICTS", tmp_path / "verdicts.json")
     verdicts = ("holds", "cannot tell", "holds", "does not hold")
     files.write_json(files.VERDICTS, {f"claim {i}": {"verdict": v} for i, v in enumerate(verdicts)})
-    monkeypatch.setattr(flow, "run_flow", lambda _flow: None)
-    flow.run()
+    monkeypatch.setattr(outcome, "run_flow", lambda _flow: None)
+    outcome.run()
     assert capsys.readouterr().out == (
         "2 of 4 claims about batch normalization hold; see artifacts/study/report.html\n"
     )

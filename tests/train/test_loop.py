@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import NETWORKS
 from pipeline.core.history import Epoch
@@ -9,7 +9,7 @@ from pipeline.core.params import TrainParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels, to_tensors
 from pipeline.train.loop import choose_device, evaluate, initial_network, train
-from pipeline.train.step import sgd_step
+from pipeline.train.step import Step
 from tests.support import Stranger
 
 
@@ -44,8 +44,8 @@ def test_an_epoch_is_a_step_for_each_batch(
     (epoch,) = train(ours, small_dataset, params)
     x, labels, test_x, test_labels = to_tensors(small_dataset, torch.device("cpu"))
     order = torch.randperm(640, generator=torch.Generator().manual_seed(params.seed))
-    its = list(theirs.parameters())
-    losses = [sgd_step(theirs, its, x[i], labels[i], params.lr) for i in order.split(60)]
+    step = Step(theirs)
+    losses = [step(x[i], labels[i], params.lr) for i in order.split(60)]
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
     assert epoch.train_loss == torch.stack(losses).double().mean().item()
     assert (epoch.test_loss, epoch.test_accuracy) == evaluate(theirs, test_x, test_labels)
@@ -56,15 +56,12 @@ def test_every_image_is_seen_once_per_epoch_with_its_label_in_a_new_order(
 ) -> None:
     seen: list[int] = []
 
-    def look(
-        network: nn.Module, _parameters: object, x: Tensor, labels: Tensor, _: float
-    ) -> Tensor:
-        assert network.training
+    def look(x: Tensor, labels: Tensor, _lr: float) -> Tensor:
         assert torch.equal(x, pixels[labels])
         seen.extend(labels.tolist())
         return torch.zeros(())
 
-    monkeypatch.setattr("pipeline.train.loop.sgd_step", look)
+    monkeypatch.setattr("pipeline.train.loop.Step", lambda _network: look)
     pixels = scale_pixels(small_dataset.train_images)
     numbered = small_dataset._replace(train_labels=np.arange(640))
     list(train(initial_network("simple_mlp", 0), numbered, train_params))

@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -6,26 +7,30 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from models import NETWORKS
-from pipeline.train.step import sgd_step, trained_parameters
+from models.deep import DeepMLP
+from pipeline.train.step import Step
 from tests.support import Stranger
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
-BUILDERS = {key: network.build for key, network in NETWORKS.items()} | {"stranger": Stranger}
+BUILDERS = {key: network.build for key, network in NETWORKS.items()} | {
+    "stranger": Stranger,
+    "deep": partial(DeepMLP, batch_norm=True, dropout=0.2),
+}
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("name", BUILDERS)
 def test_steps_are_those_of_pytorchs_sgd_bit_for_bit(name: str, device: str) -> None:
-    ours = BUILDERS[name]().to(device).train()
-    theirs = copy.deepcopy(ours)
-    parameters = trained_parameters(ours)
+    ours = BUILDERS[name]().to(device).eval()  # the mode that it is in after an evaluation
+    theirs = copy.deepcopy(ours).train()
+    step = Step(ours)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, foreach=False)
     random = torch.Generator().manual_seed(0)
     for seed, size in enumerate([64, 64, 64, 32]):
         x = torch.randn(size, 28, 28, generator=random).to(device)
         labels = torch.randint(10, (size,), generator=random).to(device)
         torch.manual_seed(seed)  # for dropout
-        loss = sgd_step(ours, parameters, x, labels, lr=0.1)
+        loss = step(x, labels, lr=0.1)
         torch.manual_seed(seed)
         expected = cross_entropy(theirs(x), labels)
         optimizer.zero_grad()
@@ -49,10 +54,10 @@ class Unused(nn.Module):
 
 
 def test_a_frozen_and_an_unused_parameter_stay_as_they_are() -> None:
-    network = Unused().train()
+    network = Unused()
     before = copy.deepcopy(network.state_dict())
     x, labels = torch.randn(64, 28, 28), torch.randint(10, (64,))
-    sgd_step(network, trained_parameters(network), x, labels, lr=0.1)
+    Step(network)(x, labels, lr=0.1)
     changed = [
         n for n, tensor in network.state_dict().items() if not torch.equal(tensor, before[n])
     ]
