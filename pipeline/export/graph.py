@@ -64,12 +64,15 @@ def is_export(network: nn.Module, model: onnx.ModelProto, metadata: Mapping[str,
     """Return whether a model has the tensors, bit for bit, and the metadata of `to_onnx`.
 
     It is not exported again, which takes seconds, so its nodes are not compared. False also if the
-    exporter has renamed or computed a tensor.
+    exporter has renamed or added a tensor.
     """
     tensors = Exported(fold(network)).state_dict()
-    expected = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    found = {name: array.tobytes() for name, array in arrays.items() if array.dtype.kind == "f"}
+    folded = {name: tensor.numpy() for name, tensor in tensors.items()}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    expected, found = (
+        {name: array.tobytes() for name, array in arrays.items() if array.dtype.kind == "f"}
+        for arrays in (folded, stored)
+    )
     properties = {entry.key: entry.value for entry in model.metadata_props}
     return found == expected and properties == all_metadata(network, model, metadata)
 
