@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import httpx
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
@@ -63,7 +62,10 @@ def in_batches(
 
 
 class Exported(NamedTuple):
-    """A trained network, the same folded, its ONNX file, and a client of a server of that file."""
+    """A trained network, the same folded, its ONNX file, and a client of a server of that file.
+
+    The server calls the model as its file is called, without the ending.
+    """
 
     network: nn.Module
     folded: GraphModule
@@ -81,7 +83,6 @@ def backends(
     for part, optimize in (("file", False), ("optimized_file", True)):
         for size in BATCH_SIZES:
             yield f"{part}, batch {size:,}", file_logits(model, images, optimize, size)
-    name = onnx.load(model).graph.name
     for encoding in ENCODINGS:
-        logits = served_logits(server, name, encoding, images, request_size)
+        logits = served_logits(server, model.stem, encoding, images, request_size)
         yield f"server, {encoding}", logits

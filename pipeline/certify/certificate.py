@@ -64,7 +64,8 @@ def summary(certificate: dict[str, Any]) -> str:
 def certificates(data: Dataset, params: CertifyParams) -> dict[str, dict[str, Any]]:
     """Return the certificate of each network's exported file."""
     models = {key: files.require(files.model_path(key), "export") for key in NETWORKS}
-    with running_server(*models.values()) as server, ThreadPoolExecutor() as threads:
+    named = [f"{key}={model}" for key, model in models.items()]  # whatever the files say
+    with running_server(*named) as server, ThreadPoolExecutor() as threads:
         networks = {key: load_network(key) for key in NETWORKS}
         exported = [  # folded one after the other: `torch.fx` cannot trace in several threads
             Exported(networks[key], fold(networks[key]), models[key], server) for key in NETWORKS

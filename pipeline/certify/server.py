@@ -15,8 +15,10 @@ from pipeline.core import files
 
 
 @contextmanager
-def running_server(*models: Path) -> Iterator[httpx.Client]:
+def running_server(*models: Path | str) -> Iterator[httpx.Client]:
     """Run `python -m serve` on a free port of 127.0.0.1, and yield a client of it.
+
+    models: the arguments of --model.
 
     Raises:
         ConnectionError: it stopped, did not start within 60 seconds, or failed a request.

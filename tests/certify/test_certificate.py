@@ -33,7 +33,7 @@ EXPECTED = np.array([[2.0, 1.0], [1.0, 2.0]], np.float32)
 
 
 def certified(network: nn.Module, model: Path, data: Dataset) -> dict[str, Any]:
-    with running_server(model) as server:
+    with running_server(f"{model.stem}={model}") as server:
         return certify(Exported(network, fold(network), model, server), data, PARAMS)
 
 
