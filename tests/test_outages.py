@@ -158,6 +158,7 @@ def test_a_full_store_is_an_error_and_gets_complete_runs_once_there_is_room(
 ) -> None:
     run("rm mlflow.db && python -m pipeline.tracking")
     with sqlite3.connect(project / "mlflow.db") as database:
+        # Without the tags by which they are found, it lacks the runs.
         database.execute("DELETE FROM tags WHERE key IN ('execution.id', 'weights.sha256')")
     output = run("ulimit -f 50; python -m pipeline.tracking", status=1).stdout  # of 1024 bytes
     assert HINT in output

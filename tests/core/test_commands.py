@@ -10,16 +10,9 @@ from pipeline.core.files import ROOT
 
 # The slowest packages, none of which `--help` needs.
 SLOW = {
-    "fastapi",
-    "matplotlib",
-    "mlflow",
-    "onnx",
-    "onnxruntime",
-    "pandas",
-    "prefect",
-    "scipy.stats",
+    *("fastapi", "matplotlib", "mlflow", "onnx", "onnxruntime", "pandas", "prefect", "scipy.stats"),
+    *("torch", "uvicorn"),
 }
-SLOW |= {"torch", "uvicorn"}
 COMMANDS = [
     *("pipeline.data", "pipeline.train", "pipeline.export", "pipeline.certify", "pipeline.promote"),
     *("pipeline.study", "pipeline.trace", "pipeline.tracking", "serve"),
@@ -27,7 +20,7 @@ COMMANDS = [
 PRINT = """
 import runpy, sys
 try:
-    sys.argv = [sys.argv[1], *sys.argv[2:]]
+    del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 except SystemExit as end:
     assert not end.code, end.code
