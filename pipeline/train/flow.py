@@ -6,6 +6,7 @@ It records each training in MLflow as it runs, and writes the tables, pictures a
 import json
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from queue import Queue
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipeline.core import files
 from pipeline.core.history import Epoch, write_history
 from pipeline.core.provenance import Provenance
 from pipeline.core.stage import check_inputs
-from pipeline.tracking.record import Record, epoch_points, now_ms
+from pipeline.tracking.record import Record, epoch_points
 from pipeline.tracking.tasks import follow_trainings, record_or_warn
 from pipeline.train.bars import bars, describe
 from pipeline.train.trainers import Answers, Trainers
@@ -42,42 +43,47 @@ def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
     retry_condition_fn=was_killed,
     cache_policy=NO_CACHE,
 )
-def train_network(key: str, provenance: Provenance, trainers: Trainers, report: Report) -> State:
+def train_network(key: str, trainers: Trainers, report: Report) -> State:
     """Train one network in a process of its own, and report its start, every epoch and its end."""
+    process, record = trainers.take(key)
+    params, history, answers, message = record.provenance.params, [], [], ""
     log = get_run_logger()
-    log.info("training %s with %s", NETWORKS[key].title, provenance.params)
-    record, history, answers, message = Record.start(key, provenance), [], [], ""
+    log.info("training %s with %s", NETWORKS[key].title, params)
     report(record, None)
-    with trainers.begin(key) as trainer:
-        for line in trainer.stdout or ():
+    with process:
+        for line in process.stdout or ():
             printed = read_line(line)
-            if isinstance(printed, Epoch):
-                history.append(printed)
-                record = record.add(epoch_points(printed, now_ms()))
-                report(record, printed)
-                log.info(describe(printed, provenance.params["epochs"]))
+            if isinstance(printed, tuple):
+                row, time_ms = printed
+                history.append(row)
+                record = record.add(epoch_points(row, time_ms))
+                report(record, row)
+                log.info(describe(row, params["epochs"]))
             elif printed:
                 answers = printed
             else:
                 message = line.strip()
                 log.info(message)
-    if trainer.returncode == 0:
+    if process.returncode == 0:
+        import_module("pipeline.train.results")  # takes a second: while another network trains
+
         return Completed(data=(record, history, answers))
-    killed = trainer.returncode < 0
+    killed = process.returncode < 0
     report(record.end("KILLED" if killed else "FAILED"), None)
     if not killed:
         return Failed(message=message.removeprefix("error: "))
-    interrupted = trainer.returncode == -signal.SIGINT
-    message = f"signal {-trainer.returncode} ended the training of {key}"
+    interrupted = process.returncode == -signal.SIGINT
+    message = f"signal {-process.returncode} ended the training of {key}"
     return Failed(name="Interrupted" if interrupted else "Killed", message=message)
 
 
-def read_line(line: str) -> Epoch | Answers | None:
-    """Return what a line of the trainer holds: an epoch, the answers, or None for a message."""
+def read_line(line: str) -> tuple[Epoch, int] | Answers | None:
+    """Return what a line of the trainer holds: an epoch and when it ended, the answers, or None for
+    a message."""
     try:
         content = json.loads(line)
-        return content.get("answers") or Epoch(**content)
-    except (ValueError, TypeError, AttributeError):
+        return content.get("answers") or (Epoch(*content["epoch"]), content["time_ms"])
+    except (ValueError, TypeError, AttributeError, KeyError):
         return None
 
 
@@ -124,7 +130,7 @@ def train_networks(provenance: Provenance, trainers: Trainers) -> State:
 
 def train_and_compare(provenance: Provenance, trainers: Trainers, report: Report) -> State:
     """Train and compare the networks; if all of that succeeds, write provenance and records."""
-    trainings = {key: train_network.submit(key, provenance, trainers, report) for key in NETWORKS}
+    trainings = {key: train_network.submit(key, trainers, report) for key in NETWORKS}
     try:
         wait([*trainings.values()])
     finally:

@@ -1,8 +1,8 @@
 """Trains one network in a process of its own: `python -m pipeline.train.trainer KEY PARAMS`.
 
 Writes artifacts/train/<key>.safetensors, and prints each epoch, and then the answers to the test
-images, as lines of JSON. It begins once it has read a line, and ends if there is none. The stage
-passes the parameters that it records, since those in params.yaml may change in the meantime.
+images, as lines of JSON. The stage passes the parameters that it records, since those in
+params.yaml may change in the meantime.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pipeline.core import files
 from pipeline.core.params import TrainParams
 from pipeline.data.load import load_dataset
 from pipeline.data.tensors import scale_pixels
+from pipeline.tracking.record import now_ms
 from pipeline.train.loop import initial_network, predict, train
 
 
@@ -28,16 +29,11 @@ def main() -> None:
     arguments = parser.parse_args()
     key, params = arguments.key, arguments.params
     torch.set_num_threads(1)
-    try:
-        dataset, network = load_dataset(), initial_network(key, params.seed)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {key}: {error}")
-    if not sys.stdin.readline():
-        return
     with files.locked(f"train-{key}"):  # a killed pipeline may leave a trainer behind
         try:
+            dataset, network = load_dataset(), initial_network(key, params.seed)
             for row in train(network, dataset, params):
-                print(json.dumps(row._asdict()), flush=True)
+                print(json.dumps({"epoch": row, "time_ms": now_ms()}), flush=True)
         except (OSError, ValueError, FloatingPointError) as error:
             sys.exit(f"error: {key}: {error}")
         network.cpu()

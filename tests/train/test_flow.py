@@ -1,6 +1,7 @@
 """The flow of the stage `train` with trainers that only pretend, and a real store of MLflow."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.core.params import load_params
 from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
 from pipeline.tracking.record import read_record
-from pipeline.train import flow
+from pipeline.train import flow, trainers
 from pipeline.train.trainers import Trainers
 from tests.support import empty_store, free_port, write_below
 
@@ -30,8 +31,8 @@ HISTORY = [Epoch(1, 0.5, 0.4, 0.9), Epoch(2, 0.3, 0.2, 0.95)]
 TRAINER = """
 import json, os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own may come too late to end the process
-for row in json.loads(sys.argv[1]):
-    print(json.dumps(row), flush=True)
+for time_ms, row in enumerate(json.loads(sys.argv[1]), 1000):
+    print(json.dumps({"epoch": row, "time_ms": time_ms}), flush=True)
 status = int(sys.argv[2])
 if status > 0:
     sys.exit("error: lower train.lr")
@@ -65,7 +66,7 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
         key, status = command[-2], statuses[command[-2]].pop(0)
         if status == 0:
             files.write_atomically(files.weights_path(key), key.encode())
-        rows = json.dumps([row._asdict() for row in HISTORY])
+        rows = json.dumps(HISTORY)
         return popen([sys.executable, "-c", TRAINER, rows, str(status)], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "Popen", start)
@@ -73,7 +74,7 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
 
 
 def run_flow() -> State:
-    return flow.train_networks(PROVENANCE, Trainers(PROVENANCE.params), return_state=True)
+    return flow.train_networks(PROVENANCE, Trainers(PROVENANCE), return_state=True)
 
 
 def runs(artifacts: Path) -> list[tuple[str, str, int]]:
@@ -102,8 +103,30 @@ def test_every_network_is_trained_and_recorded(
     assert rows == [f"{key},{answer}" for key in NETWORKS for answer in ("0,0", "1,2")]
     assert Provenance.read("train") == PROVENANCE
     for key in NETWORKS:
-        assert read_record("train", key).id
+        record = read_record("train", key)
+        assert record.id
+        assert {(point.step, point.time_ms) for point in record.points} == {(1, 1000), (2, 1001)}
         assert files.confusion_path(key).read_bytes().startswith(b"\x89PNG")
+
+
+def test_trainers_end_if_prefect_does_not_start(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen, started = subprocess.Popen, []
+
+    def start(command: list[str], **options: object) -> subprocess.Popen[str]:
+        started.append(popen(command, **options))  # type: ignore[call-overload]
+        return started[-1]
+
+    def fail(*_arguments: object) -> None:
+        raise ConnectionError("Prefect failed")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(trainers, "run_flow", fail)
+    with pytest.raises(ConnectionError):
+        trainers.run()
+    ended = [process.returncode for process in started if "pipeline.train.trainer" in process.args]
+    assert ended == [-signal.SIGKILL] * len(NETWORKS)
 
 
 def test_what_dvc_hashes_is_the_same_from_the_same_training(
