@@ -47,7 +47,12 @@ def ui_url() -> str:
 
 def shown_uri() -> str:
     """Return the store's address without the password it may contain."""
-    return re.sub(r"//[^/@]*@", "//", tracking_uri())
+    return without_passwords(tracking_uri())
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without the user names and passwords of the addresses in it."""
+    return re.sub(r"(?<=//)\S*@|(?<=password=)[^&\s]*", "", text)
 
 
 @contextmanager
@@ -69,12 +74,28 @@ def open_store() -> Iterator[MlflowClient]:
                     "-m pipeline.tracking --moved` if the project was moved or copied here"
                 )
         if not tracking_uri().startswith(("http", "sqlite")):  # or MLflow tries for 100 seconds
-            create_engine(tracking_uri(), connect_args={"connect_timeout": 10}).connect().close()
+            connect_once(tracking_uri())
         yield MlflowClient(tracking_uri())
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise ConnectionError(
-            f"MLflow at {shown_uri()} failed: {error}\n"
+            f"MLflow at {shown_uri()} failed: {without_passwords(str(error))}\n"
             "Nothing is lost: run `dvc repro` again when it is back"
+        ) from error
+
+
+def connect_once(database: str) -> None:
+    """Connect to a database server.
+
+    Raises:
+        ConnectionError: the Python package for this kind of database is not installed.
+        SQLAlchemyError: it does not answer.
+    """
+    try:
+        create_engine(database, connect_args={"connect_timeout": 10}).connect().close()
+    except ImportError as error:
+        raise ConnectionError(
+            f"MLflow at {shown_uri()} needs a Python package: {error}: install it, as `make dev` "
+            "does for PostgreSQL"
         ) from error
 
 

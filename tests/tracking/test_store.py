@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from pipeline.core import files
 from pipeline.tracking import store
 from pipeline.tracking.__main__ import main
 from pipeline.tracking.store import open_experiment, open_store, shown_uri
+from pipeline.tracking.tasks import record_results
 from tests.support import empty_store
 
 HINT = "Nothing is lost: run `dvc repro` again when it is back"
@@ -15,6 +17,38 @@ HINT = "Nothing is lost: run `dvc repro` again when it is back"
 def test_a_password_in_the_stores_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/mlflow")
     assert shown_uri() == "postgresql://host/mlflow"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:secret@127.0.0.1:9",
+        "http://me:se/cret@127.0.0.1:9",
+        "http://me:se@cret@127.0.0.1:9",
+        "postgresql://me:secret@127.0.0.1:9/mlflow",
+        "postgresql://127.0.0.1:9/mlflow?user=me&password=secret&application_name=tests",
+    ],
+)
+def test_no_password_is_in_an_error_or_in_a_state_of_prefects(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ConnectionError) as caught, open_store() as client:
+        client.search_experiments()
+    for message in (str(caught.value), str(record_results.fn().message)):
+        assert "127.0.0.1:9" in message
+        assert "cret" not in message
+
+
+def test_a_database_whose_package_is_not_installed_is_an_error_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1:9/mlflow")
+    message = r"postgresql\+psycopg://127\.0\.0\.1:9/mlflow needs .*psycopg.*`make dev`"
+    with pytest.raises(ConnectionError, match=message), open_store():
+        pass
 
 
 def test_a_store_gets_its_name_only_when_it_is_complete(
