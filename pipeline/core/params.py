@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent
 
 from models import NETWORKS
 from pipeline.core import files
@@ -80,8 +81,8 @@ class StudyParams(Section):
 class TrackingParams(Section):
     """The names in MLflow."""
 
-    experiment: str = Field(min_length=1)
-    registered_model: str = Field(min_length=1)
+    experiment: str = Field(min_length=1, max_length=250)
+    registered_model: str = Field(pattern=r"^\w[\w .-]*$", max_length=250)  # no / or : in MLflow
 
     @property
     def study_experiment(self) -> str:
@@ -105,11 +106,16 @@ def load_params(path: Path = files.ROOT / "params.yaml") -> Params:
     """Read and check the whole file, once per process: a stage must not see two versions of it.
 
     Raises:
-        ValueError: the file is missing or not YAML, or a parameter is unknown, missing or invalid;
-            the message gives its name, what is allowed and its value.
+        ValueError: the file is missing or not YAML, or has an alias, or a parameter is unknown,
+            missing or invalid; the message gives its name, what is allowed and its value.
     """
     try:
-        return Params.model_validate(YAML(typ="safe").load(path))
+        content = path.read_bytes()
+        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe").parse(content)):
+            raise ValueError(  # a few lines of them can stand for gigabytes
+                f"{path.name} must have no aliases, as in `lr: *name`: write their values instead"
+            )
+        return Params.model_validate(YAML(typ="safe").load(content))
     except FileNotFoundError as error:
         raise ValueError(f"{path} not found: restore it with `git checkout params.yaml`") from error
     except YAMLError as error:
@@ -127,4 +133,4 @@ def _describe(detail: ErrorDetails) -> str:
     if problem:
         return f"{name} {problem}"
     allowed = re.sub("^(Input|String) should|^Value error, must", "must", detail["msg"])
-    return f"{name} {allowed}, got {detail['input']!r}"
+    return f"{name} {allowed}, got {detail['input']!r:.100}"

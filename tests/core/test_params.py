@@ -1,8 +1,12 @@
+import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.utils.validation import _validate_model_name
 from ruamel.yaml import YAML
 
 from models import NETWORKS
@@ -63,6 +67,8 @@ def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
         ({"promote__min_test_accuracy": 97.0}, "promote.min_test_accuracy must be less than or"),
         ({"promote__significance_level": 0.0}, "promote.significance_level must be greater than 0"),
         ({"tracking__experiment": ""}, "tracking.experiment "),
+        ({"tracking__registered_model": ""}, "tracking.registered_model "),
+        ({"tracking__registered_model": "it's"}, "tracking.registered_model must match pattern"),
     ],
 )
 def test_an_invalid_parameter_is_named_with_its_value(
@@ -70,6 +76,11 @@ def test_an_invalid_parameter_is_named_with_its_value(
 ) -> None:
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         load(content(**changes))
+
+
+def test_a_long_value_is_shortened(load: Load) -> None:
+    with pytest.raises(ValueError, match=f"'cpu' or 'cuda', got '{99 * 'x'}$"):
+        load(content(train__device=9999 * "x"))
 
 
 def test_a_missing_parameter_or_section_is_named(load: Load) -> None:
@@ -100,6 +111,26 @@ def test_a_file_without_the_parameters_is_an_error_that_names_it(tmp_path: Path,
     path.write_text(text)
     with pytest.raises(ValueError, match=r"params\.yaml"):
         load_params(path)
+
+
+def test_aliases_are_refused_before_they_are_expanded(tmp_path: Path) -> None:
+    levels = [f"- &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 9)]
+    bomb = "\n".join(["- &l0 x", *levels])
+    (tmp_path / "params.yaml").write_text(f"train:\n{textwrap.indent(bomb, '  ')}")
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=r"params\.yaml must have no aliases"):
+        load_params(tmp_path / "params.yaml")
+    assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("name", ["a/b:c", "a/b", "a:b", "..", " "])
+def test_a_model_name_that_mlflow_refuses_is_refused_before_the_training(
+    load: Load, name: str
+) -> None:
+    with pytest.raises(MlflowException):
+        _validate_model_name(name)
+    with pytest.raises(ValueError, match=r"tracking\.registered_model must match pattern"):
+        load(content(tracking__registered_model=name))
 
 
 def test_a_missing_file_is_an_error_that_says_how_to_restore_it(tmp_path: Path) -> None:
