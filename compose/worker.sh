@@ -1,6 +1,11 @@
 #!/bin/sh
-# The worker's command in compose.yaml: creates the nightly deployment, then runs it when it is due.
+# The worker's command in compose.yaml: clones the last commit of the mounted repository, creates the
+# nightly deployment, then runs it when it is due.
 set -e
+git init --quiet ~/project
+cd ~/project
+git fetch --quiet /repository HEAD
+git reset --quiet --hard FETCH_HEAD
 python -m pipeline.data
 dvc --wait-for-lock commit --quiet --force data.dvc
 prefect work-pool create mnist-batchnorm --type process --overwrite

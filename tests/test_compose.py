@@ -1,13 +1,16 @@
 """compose.yaml and what it mounts, as far as they can be checked without Docker."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow.environment_variables
 import pytest
 from botocore.credentials import EnvProvider
@@ -22,6 +25,8 @@ from serve.__main__ import parse_arguments
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
+from tests.core.attack import attack_prefect
+from tests.support import free_port
 
 FOLDER = ROOT / "compose"
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -161,6 +166,51 @@ def test_prefect_has_this_command_and_its_options(command: str) -> None:
     shown = subprocess.check_output([*subcommands, "--help"], text=True)
     assert f"Usage: {' '.join(subcommands)}" in shown
     assert [word for word in words if word.startswith("--") and word not in shown] == []
+
+
+@pytest.mark.slow
+def test_a_web_page_cannot_command_prefect_but_the_worker_can(tmp_path: Path) -> None:
+    port, clean = free_port(), {k: v for k, v in os.environ.items() if "PREFECT" not in k}
+
+    def environment(name: str) -> dict[str, str]:
+        """Return the service's variables, on this machine and with a password filled in."""
+        text = json.dumps(SERVICES[name]["environment"])
+        text = re.sub(r"\$\{(\w+):\?.*?\}", "secret", text).replace("//prefect:", "//127.0.0.1:")
+        given: dict[str, str] = json.loads(text.replace("4200", str(port)))
+        return clean | given | {"PREFECT_HOME": str(tmp_path)}
+
+    def status(command: list[str], name: str) -> int:
+        return subprocess.run(
+            [word.replace("4200", str(port)) for word in command], env=environment(name)
+        ).returncode
+
+    address = f"http://127.0.0.1:{port}"
+    start = [*SERVICES["prefect"]["command"][:3], "--port", str(port)]
+    assert start[:3] == ["prefect", "server", "start"]
+    with subprocess.Popen(start, env=environment("prefect"), cwd=tmp_path) as server:
+        try:
+            while status(SERVICES["prefect"]["healthcheck"]["test"][1:], "prefect"):
+                assert server.poll() is None, "the server stopped"
+                time.sleep(0.5)
+            attack_prefect(f"{address}/api")
+            assert httpx.get(f"{address}/ui-settings").json()["auth"] == "BASIC"  # the UI asks
+            assert status(prefect_commands()[0].split(), "worker") == 0
+        finally:
+            server.terminate()
+
+
+@pytest.mark.slow
+def test_the_worker_reads_only_the_repository_and_works_in_a_clone_of_it(tmp_path: Path) -> None:
+    (mount,) = SERVICES["worker"]["volumes"]
+    assert mount == "./.git:/repository:ro"
+    script = (ROOT / SERVICES["worker"]["command"][0]).read_text()
+    clone = script.partition("python")[0].replace("/repository", str(tmp_path / "repository"))
+    subprocess.run(["git", "clone", "-q", "--bare", ROOT, tmp_path / "repository"], check=True)
+    project = tmp_path / "project"
+    for _ in range(2):  # as the worker is started, and started again after a nightly run
+        subprocess.run(["sh", "-c", clone], env=os.environ | {"HOME": str(tmp_path)}, check=True)
+        assert not subprocess.check_output(["git", "status", "--porcelain"], cwd=project)
+        (project / "dvc.lock").write_text("written by a nightly run")
 
 
 def test_the_worker_uses_the_pool_of_the_deployment() -> None:

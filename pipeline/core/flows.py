@@ -22,7 +22,7 @@ def run_flow(name: str, *arguments: object) -> None:
     server = None if os.environ.get("PREFECT_API_URL") else PrefectServer()
     import httpx
     from prefect.exceptions import PrefectException
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     flow = resolve_name(name)
     # After Ctrl-C, Prefect would print "Crash detected!".
@@ -33,15 +33,20 @@ def run_flow(name: str, *arguments: object) -> None:
         server.stop()
         server = None
     address = server.address if server else given
-    os.environ["PREFECT_API_URL"] = address  # Prefect's threads do not see temporary settings
+    settings = {PREFECT_API_URL: address}
+    if server:
+        settings[PREFECT_API_AUTH_STRING] = server.auth_string
+    # Prefect's threads do not see temporary settings.
+    os.environ.update({setting.name: value for setting, value in settings.items()})
     try:
-        with temporary_settings({PREFECT_API_URL: address}):
+        with temporary_settings(settings):
             wait_for_api(server)
             state = flow(*arguments, return_state=True)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         raise ConnectionError(
-            f"Prefect at {address} failed: {error!r}: start it, or unset PREFECT_API_URL to use a "
-            "temporary server, and run `dvc repro` again"
+            f"Prefect at {address} failed: {error!r}: start it, set PREFECT_API_AUTH_STRING if it "
+            "answers 401, or unset PREFECT_API_URL to use a temporary server, and run `dvc repro` "
+            "again"
         ) from error
     if not state.is_completed():
         raise ValueError(state.message)

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,9 +19,9 @@ WATCHED = 'exec 3<&0 </dev/null; (read _ <&3; kill $$) & exec "$@"'
 
 
 class PrefectServer:
-    """A Prefect server on 127.0.0.1.
+    """A Prefect server on 127.0.0.1, which any page in a browser on this machine can reach.
 
-    address: of its API; process: the one that runs it.
+    address: of its API; auth_string: which its API requires; process: the one that runs it.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class PrefectServer:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/api"
+        self.auth_string = secrets.token_urlsafe()
         self.process = subprocess.Popen(
             [
                 *("sh", "-c", WATCHED, "sh", sys.executable, "-m", "uvicorn"),
@@ -37,6 +39,9 @@ class PrefectServer:
                 *("--factory", "pipeline.core.prefect_server:create_app"),
             ],
             cwd=files.ROOT,
+            env=os.environ  # which, unlike a command line, other users cannot read
+            | {"PREFECT_SERVER_API_AUTH_STRING": self.auth_string}
+            | {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}"},
             stdin=subprocess.PIPE,
             process_group=0,  # Ctrl-C is for the flow, which then says so to the server
         )
