@@ -20,10 +20,11 @@ def main(stage: str, function: str, doc: str | None) -> None:
     run_stage(stage, function)
 
 
-def run_stage(stage: str, function: str) -> None:
+def run_stage(stage: str, function: str, command: str | None = None) -> None:
     """Run a DVC stage, and exit with a message if it raises a user's error.
 
-    function: its body as "module:name", imported only once the stage's inputs have been read.
+    function: its body as "module:name", imported only once the stage's inputs have been read;
+    command: what runs it again if it is interrupted, by default `dvc repro` with the stage.
     """
     from pipeline.core.params import load_params
 
@@ -36,7 +37,7 @@ def run_stage(stage: str, function: str) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted: `{files.repro(stage)}` will run it again")
+        sys.exit(f"interrupted: `{command or files.repro(stage)}` will run it again")
 
 
 def described(stage: str) -> Any:

@@ -15,7 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.promote", description=__doc__)
     parser.add_argument("--roll-back", action="store_true", help="undo the last promotion")
     if parser.parse_args().roll_back:
-        run_stage("promote", "pipeline.promote.roll_back:roll_back")
+        command = f"{parser.prog} --roll-back"
+        run_stage("promote", "pipeline.promote.roll_back:roll_back", command)
     else:
         run_stage("promote", "pipeline.promote.promotion:promote")
 

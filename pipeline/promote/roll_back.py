@@ -17,6 +17,16 @@ def blocked(versions: dict[str, ModelVersion]) -> set[str]:
     }
 
 
+def champions_before(versions: dict[str, ModelVersion], version: ModelVersion) -> list[str]:
+    """Return the numbers of the earlier champions that still exist, the most recent first."""
+    before: list[str] = []
+    number = version.tags.get("replaced")
+    while number in versions and number not in (str(version.version), *before):
+        before.append(number)
+        number = versions[number].tags.get("replaced")
+    return before
+
+
 def previous_champion(versions: dict[str, ModelVersion], champion: ModelVersion) -> ModelVersion:
     """Return the most recent earlier champion that still exists and is not blocked.
 
@@ -24,17 +34,15 @@ def previous_champion(versions: dict[str, ModelVersion], champion: ModelVersion)
         ValueError: there is none.
     """
     bad = blocked(versions) | {champion.tags.get("model.sha256")}
-    seen, number = {str(champion.version)}, champion.tags.get("replaced")
-    while number in versions and number not in seen:
-        seen.add(number)
+    for number in champions_before(versions, champion):
         if versions[number].tags.get("model.sha256") not in bad:
             return versions[number]
-        number = versions[number].tags.get("replaced")
     raise ValueError("there is no champion before this one to go back to")
 
 
 def roll_back() -> None:
-    """Make the previous champion the champion again, and print a confirmation.
+    """Make the previous champion the champion again, and print a confirmation. Idempotent, so that
+    it can be repeated if it was interrupted or MLflow's answer was lost.
 
     Raises:
         ValueError: there is no champion, or none before it.
@@ -44,10 +52,20 @@ def roll_back() -> None:
         champion = registry.find_alias(client, CHAMPION)
         if not champion:
             raise ValueError("there is no champion to roll back")
-        previous = previous_champion(registry.all_versions(client), champion)
-        registry.move_alias(client, CHAMPION, previous)
+        versions, number = registry.all_versions(client), str(champion.version)
+        bad = [version for version in versions.values() if "rolled.back" in version.tags]
+        done = any(number in champions_before(versions, version) for version in bad)
+        if done and "rolled.back" not in champion.tags:
+            print(
+                f"version {number} is the champion, and a later one is rolled back already; to "
+                f"roll version {number} back too, set its tag rolled.back in MLflow and run again"
+            )
+            return
+        previous = previous_champion(versions, champion)
+        # Tagged first: a model that is not blocked could be promoted again before the alias moves.
         registry.tag_version(client, champion, "rolled.back", "true")
+        registry.move_alias(client, CHAMPION, previous)
     print(
-        f"version {previous.version} is the champion again; the model of version "
-        f"{champion.version} stays blocked until its tag rolled.back is removed in MLflow"
+        f"version {previous.version} is the champion again; the model of version {number} stays "
+        "blocked until its tag rolled.back is removed in MLflow"
     )

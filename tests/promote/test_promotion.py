@@ -1,9 +1,11 @@
 """Promoting and rolling back models that are not trained, in a store of the test's own."""
 
+import itertools
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,16 @@ from pipeline.core import files
 from pipeline.core.params import PromoteParams, load_params
 from pipeline.data.load import Dataset
 from pipeline.promote import promotion
-from pipeline.promote.roll_back import roll_back
+from pipeline.promote.__main__ import main
+from pipeline.promote.roll_back import blocked, roll_back
+from pipeline.tracking import registry
 from pipeline.tracking.registry import logged_model_id
 from pipeline.tracking.store import open_experiment
 from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
 from tests.support import empty_store, write_below
 
 Promote = Callable[[str], dict[str, Any]]
+RecordProperty = Callable[[str, object], None]
 
 # MLflow's own, as it is imported
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")
@@ -89,6 +94,35 @@ def champion(client: MlflowClient) -> ModelVersion:
 
 def number(client: MlflowClient) -> int:
     return int(champion(client).version)
+
+
+class Killed(BaseException):
+    """What no code of ours catches."""
+
+
+@contextmanager
+def killed_at(write: int, lost: str) -> Iterator[list[str]]:
+    """End the block at that write to MLflow, before it (its request is lost) or after it (its
+    answer is); yield a list that then has the name of the write."""
+    killed: list[str] = []
+    count = itertools.count(1)
+
+    def kill_at(call: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object, **options: object) -> object:
+            last = next(count) == write
+            result = call(*arguments, **options) if not last or lost == "answer" else None
+            if last:
+                killed.append(call.__name__)
+                raise Killed
+            return result
+
+        return counted
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        for name, call in list(vars(MlflowClient).items()):
+            if name.startswith(("create_", "delete_", "log_", "set_", "update_")):
+                patch.setattr(MlflowClient, name, kill_at(call))
+        yield killed
 
 
 def registered_file(client: MlflowClient, version: ModelVersion, name: str) -> Path:
@@ -198,7 +232,7 @@ def test_another_models_certificate_is_an_error(promote: Promote) -> None:
         promotion.promote()
 
 
-def test_rolling_back_ends_at_the_first_champion(
+def test_rolling_back_undoes_one_promotion_however_often_it_is_repeated(
     client: MlflowClient, promote: Promote, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for note in ("a", "b", "a"):  # there and back: versions 1 and 2 replaced each other
@@ -210,10 +244,59 @@ def test_rolling_back_ends_at_the_first_champion(
         "version 2 is the champion again; the model of version 1 stays blocked until its tag "
         "rolled.back is removed in MLflow\n"
     )
-    with pytest.raises(ValueError, match="no champion before this one"):
-        roll_back()
+    roll_back()
+    assert "version 2 is the champion, and a later one is rolled back al" in capsys.readouterr().out
     assert number(client) == 2
     assert "rolled.back" not in champion(client).tags
+
+
+def test_rolling_back_ends_at_the_first_champion(client: MlflowClient, promote: Promote) -> None:
+    for note in ("a", "b", "c"):
+        promote(note)
+    for expected in (2, 1):  # the second time by hand, as it is told
+        client.set_model_version_tag("mnist-batchnorm", champion(client).version, "rolled.back", "")
+        roll_back()
+        assert number(client) == expected
+    client.set_model_version_tag("mnist-batchnorm", "1", "rolled.back", "")
+    with pytest.raises(ValueError, match="no champion before this one"):
+        roll_back()
+    assert number(client) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_roll_back_killed_at_any_write_and_repeated_blocks_the_bad_model_only(
+    client: MlflowClient, promote: Promote, record_property: RecordProperty, lost: str
+) -> None:
+    for note in ("older", "good", "bad"):
+        promote(note)
+    for write in itertools.count(1):
+        client.set_registered_model_alias("mnist-batchnorm", "champion", "3")
+        client.delete_model_version_tag("mnist-batchnorm", "3", "rolled.back")
+        with killed_at(write, lost) as killed:
+            roll_back()
+        assert number(client) == 3 or blocked(registry.all_versions(client))
+        roll_back()
+        assert number(client) == 2
+        versions = registry.all_versions(client)
+        assert blocked(versions) == {versions["3"].tags["model.sha256"]}
+        if not killed:
+            break
+    assert write > 2
+    record_property("seen", f"killed at each of {write - 1} writes, {lost} lost")
+
+
+def test_an_interrupted_roll_back_is_told_to_roll_back_again(
+    client: MlflowClient, promote: Promote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    promote("a")
+    monkeypatch.setattr(registry, "find_alias", interrupt)
+    monkeypatch.setattr(sys, "argv", ["promote", "--roll-back"])
+    with pytest.raises(SystemExit, match=r"`python -m pipeline\.promote --roll-back` will run it"):
+        main()
 
 
 def test_without_a_champion_there_is_nothing_to_roll_back(client: MlflowClient) -> None:

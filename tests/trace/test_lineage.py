@@ -408,4 +408,4 @@ def test_rolling_back_gives_the_alias_back_and_blocks_the_version(run: Run, proj
     promotion = json.loads((project / "artifacts/promotion.json").read_text())
     assert (promotion["version"], promotion["alias"]) == (2, "challenger")
     assert promotion["reason"].startswith("it was rolled back")
-    assert "there is no champion before" in run("python -m pipeline.promote --roll-back", 1).stdout
+    assert "rolled back already" in run("python -m pipeline.promote --roll-back").stdout
