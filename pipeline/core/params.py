@@ -63,7 +63,7 @@ class PromoteParams(Section):
     """What a model must achieve to become the champion."""
 
     min_test_accuracy: float = Field(ge=0, le=1)
-    significance_level: float = Field(gt=0, lt=1)
+    margin: float = Field(gt=0, lt=1)
 
 
 class StudyParams(Section):

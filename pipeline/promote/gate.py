@@ -1,5 +1,7 @@
 """The gate: what makes a model the champion. It knows neither files nor MLflow."""
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -8,39 +10,41 @@ from pipeline.core.params import PromoteParams
 from pipeline.data.load import Dataset
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+CONFIDENCE = 0.95
 
 
 class Verdict(NamedTuple):
-    """The alias that a version gets, and the reason in a sentence."""
+    """The alias that a version gets, the reason in a sentence, and the version that it may be
+    inferior to."""
 
     alias: str
     reason: str
+    better: str | None = None
 
 
-def p_value(correct: np.ndarray, rival_correct: np.ndarray) -> float:
-    """Return the one-sided exact McNemar p-value for "worse than the rival".
-
-    Of the images that only one of the two answers correctly, a model as good as its rival has half.
+def lower_bound(correct: np.ndarray, rival_correct: np.ndarray) -> float:
+    """Return the lower bound of the accuracy minus the rival's, with a one-sided confidence of
+    `CONFIDENCE`: the adjusted Wald interval for paired proportions.
 
     correct, rival_correct: (N,) bool, for the same images.
 
-    Source: McNemar, "Note on the sampling error of the difference between correlated proportions
-    or percentages", Psychometrika 12, 1947
+    Source: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data", Journal of Educational and Behavioral Statistics 37(4), 2012
     """
-    from scipy.stats import binomtest  # which takes seconds
-
-    losses = int((rival_correct & ~correct).sum())
-    wins = int((correct & ~rival_correct).sum())
-    return float(binomtest(losses, losses + wins, 0.5, "greater").pvalue) if losses + wins else 1.0
+    n = len(correct) + 2
+    wins = (int((correct & ~rival_correct).sum()) + 1) / n
+    losses = (int((rival_correct & ~correct).sum()) + 1) / n
+    error = math.sqrt((wins + losses - (wins - losses) ** 2) / n)
+    return wins - losses - NormalDist().inv_cdf(CONFIDENCE) * error
 
 
 def judge(
-    passed: bool, correct: np.ndarray, rival: tuple[str, np.ndarray] | None, params: PromoteParams
+    passed: bool, correct: np.ndarray, rivals: dict[str, np.ndarray], params: PromoteParams
 ) -> Verdict:
-    """Return the verdict on a model.
+    """Return the verdict on a model: it must not be inferior to any of its rivals.
 
     passed: whether its certificate passed; correct: (N,) bool, whether it answers each test image
-    correctly; rival: the champion's version, and the same for it.
+    correctly; rivals: the same for champions, by their version.
     """
     accuracy = float(correct.mean())
     if not passed:
@@ -51,19 +55,19 @@ def judge(
             f"its test accuracy {accuracy:.4f} is below promote.min_test_accuracy = "
             f"{params.min_test_accuracy}",
         )
-    if not rival:
+    if not rivals:
         return Verdict(CHAMPION, "it passes, and no other version is the champion")
-    version, rival_correct = rival
-    p = p_value(correct, rival_correct)
+    bounds = {version: lower_bound(correct, rivals[version]) for version in rivals}
+    best = min(bounds, key=bounds.__getitem__)
     figures = (
-        f"{int((correct & ~rival_correct).sum())} test images only it answers correctly, "
-        f"{int((rival_correct & ~correct).sum())} only the champion, version {version} "
-        f"(one-sided exact McNemar test: p = {p:.2g}; "
-        f"promote.significance_level = {params.significance_level})"
+        f"promote.margin = {params.margin} less accurate than version {best}, the best champion "
+        f"so far: {int((correct & ~rivals[best]).sum())} test images only it answers correctly, "
+        f"{int((rivals[best] & ~correct).sum())} only version {best}, so the difference is above "
+        f"{bounds[best]:.4f} with {CONFIDENCE:.0%} confidence"
     )
-    if p < params.significance_level:
-        return Verdict(CHALLENGER, f"it is worse than the champion: {figures}")
-    return Verdict(CHAMPION, f"it is not significantly worse than the champion: {figures}")
+    if bounds[best] <= -params.margin:
+        return Verdict(CHALLENGER, f"it may be more than {figures}", best)
+    return Verdict(CHAMPION, f"it is less than {figures}")
 
 
 def correct_answers(model: bytes, dataset: Dataset) -> np.ndarray:

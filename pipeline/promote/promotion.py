@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
 from pipeline.core.provenance import dvc_experiment
-from pipeline.data.load import load_dataset
+from pipeline.data.load import Dataset, load_dataset
 from pipeline.promote.cards import cards
 from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers, judge
 from pipeline.promote.roll_back import blocked
@@ -70,27 +71,49 @@ def what_is_judged(export: ExportParams, promote: PromoteParams) -> dict[str, An
 def promote_again(
     client: MlflowClient, version: ModelVersion | None, run_id: str, judged: dict[str, Any]
 ) -> Promotion:
-    """Register the model unless it is a version, judge it and give it its alias."""
+    """Register the model unless it is a version, judge it and give it its alias.
+
+    MLflow cannot move an alias only if nobody else has moved it. So the tag `replaced` makes the
+    version a rival of all others before it gets the alias, and it is judged again afterwards: of
+    several clones, the last to move it has seen the others' versions, and gives it to a better one.
+    """
     model = load_params().export.model
     if not version:
         version = registry.register(client, run_id, model, judged["model.sha256"])
-    promotion = Promotion(
-        version=int(version.version),
-        run_id=run_id,
-        judged=judged,
-        **compare_with_champion(client, version, model.read_bytes()),
-    )
-    if promotion.alias == CHAMPION and promotion.champion_before:
-        registry.tag_version(client, version, "replaced", str(promotion.champion_before))
     metrics = files.read_json(files.CERTIFICATE_METRICS, "certify")
     tags = {f"certificate.{name}": str(value) for name, value in metrics.items()}
     tags |= {name: judged[name] for name in ("model.sha256", "certificate.sha256")}
     registry.add_file(client, version, files.CERTIFICATE.name, files.CERTIFICATE.read_bytes())
     registry.evaluate(client, version)
-    registry.describe(client, version, tags, report(promotion))
-    registry.move_alias(client, promotion.alias, version)
+    number, dataset = str(version.version), load_dataset()
+    correct = {number: correct_answers(model.read_bytes(), dataset)}
+    before = registry.find_alias(client, CHAMPION)
+    held = before is not None and str(before.version) == number
+    replaced = int(before.version) if before and not held else None
+    promotion = verdict = None
+    while (again := judge_version(client, version, dataset, correct)) != verdict:
+        verdict = again
+        promotion = Promotion(
+            version=int(number),
+            alias=verdict.alias,
+            reason=verdict.reason,
+            test_accuracy=float(correct[number].mean()),
+            champion_before=replaced,
+            run_id=run_id,
+            judged=judged,
+        )
+        registry.describe(client, version, tags, report(promotion))
+        if promotion.alias == CHAMPION and not held:
+            registry.tag_version(client, version, "replaced", str(replaced))
+            registry.move_alias(client, CHAMPION, number)
+            held = True
+        elif verdict.better and held:
+            registry.move_alias(client, CHAMPION, verdict.better)
+    assert promotion
     challenger = registry.find_alias(client, CHALLENGER)
-    if promotion.alias == CHAMPION and challenger and challenger.version == version.version:
+    if promotion.alias == CHALLENGER:
+        registry.move_alias(client, CHALLENGER, number)
+    elif challenger and str(challenger.version) == number:
         client.delete_registered_model_alias(registry.registered_name(), CHALLENGER)
     return promotion
 
@@ -110,35 +133,36 @@ def registered_model(version: ModelVersion) -> bytes | None:
     return content if unchanged else None
 
 
-def compare_with_champion(
-    client: MlflowClient, version: ModelVersion, model: bytes
-) -> dict[str, Any]:
-    """Return the verdict on the version of the model, with the accuracy and the present champion.
+def judge_version(
+    client: MlflowClient, version: ModelVersion, dataset: Dataset, correct: dict[str, np.ndarray]
+) -> Verdict:
+    """Return the verdict on the version, whose rivals are the best champion so far and the present
+    one, but for champions that were rolled back.
+
+    correct: (N,) bool, the answers to the test images by version: its own, and those of the rivals
+    that it has met, to which new ones are added.
 
     Raises:
-        ValueError: the champion's file is not the one that was judged.
+        ValueError: the present champion's file is not the one that was judged.
     """
+    champion, versions = registry.find_alias(client, CHAMPION), registry.all_versions(client)
+    own, bad = version.tags["model.sha256"], blocked(versions)
+    others = {n: v for n, v in versions.items() if v.tags.get("model.sha256") not in bad | {own}}
+    former = [one for one in others.values() if "replaced" in one.tags]
+    ranked = registry.best_first(client, former, version.tags["data.md5"])
+    best = next((one for one in ranked if registered_model(one) is not None), None)
+    for rival in (best, champion):
+        if rival and str(rival.version) in others.keys() - correct.keys():
+            content = registered_model(rival)
+            if content is None:
+                raise ValueError(
+                    f"version {rival.version}, the champion, has lost its file or holds other "
+                    "bytes than were registered: restore it, or take its alias away in MLflow"
+                )
+            correct[str(rival.version)] = correct_answers(content, dataset)
+    if own in bad:
+        reason = "it was rolled back, as the tag rolled.back shows"
+        return Verdict(CHALLENGER, reason, str(best.version) if best else None)
     passed = files.read_json(files.CERTIFICATE, "certify")["passed"]
-    dataset = load_dataset()
-    correct = correct_answers(model, dataset)
-    champion, rival = registry.find_alias(client, CHAMPION), None
-    if champion and champion.version == version.version:
-        champion = None  # it does not have to beat itself
-    if champion and champion.tags.get("model.sha256") == version.tags["model.sha256"]:
-        rival = (champion.version, correct)
-    elif champion:
-        content = registered_model(champion)
-        if content is None:
-            raise ValueError(
-                f"version {champion.version}, the champion, has lost its file or holds other bytes "
-                "than were registered: restore it, or take its alias away in MLflow"
-            )
-        rival = (champion.version, correct_answers(content, dataset))
-    verdict = judge(passed, correct, rival, load_params().promote)
-    if version.tags["model.sha256"] in blocked(registry.all_versions(client)):
-        verdict = Verdict(CHALLENGER, "it was rolled back, as the tag rolled.back shows")
-    return {
-        **verdict._asdict(),
-        "test_accuracy": float(correct.mean()),
-        "champion_before": int(champion.version) if champion else None,
-    }
+    rivals = dict(correct)
+    return judge(passed, rivals.pop(str(version.version)), rivals, load_params().promote)

@@ -64,7 +64,7 @@ def roll_back() -> None:
         previous = previous_champion(versions, champion)
         # Tagged first: a model that is not blocked could be promoted again before the alias moves.
         registry.tag_version(client, champion, "rolled.back", "true")
-        registry.move_alias(client, CHAMPION, previous)
+        registry.move_alias(client, CHAMPION, str(previous.version))
     print(
         f"version {previous.version} is the champion again; the model of version {number} stays "
         "blocked until its tag rolled.back is removed in MLflow"

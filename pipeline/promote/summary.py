@@ -12,7 +12,7 @@ from pipeline.core import files
 class Promotion(BaseModel):
     """The verdict on a version.
 
-    champion_before: the version it was compared with; judged: see `promotion.what_is_judged`.
+    champion_before: the champion before it; judged: see `promotion.what_is_judged`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -20,6 +20,7 @@ from pipeline.tracking.store import (
     artifact_storage,
     download,
     insert_or_update,
+    open_experiment,
     tracking_uri,
     unless_it_exists,
 )
@@ -52,6 +53,18 @@ def all_versions(client: MlflowClient) -> dict[str, ModelVersion]:
     """Return every version by its number."""
     found = client.search_model_versions(f"name = '{registered_name()}'", max_results=10_000)
     return {str(version.version): version for version in found}
+
+
+def best_first(client: MlflowClient, versions: list[ModelVersion], md5: str) -> list[ModelVersion]:
+    """Return the versions with a recorded accuracy on the test images of that data, best first."""
+    images = {"dataset_name": f"{NAME} test", "dataset_digest": md5}
+    order = {"field_name": "metrics.test_accuracy", "ascending": False, **images}
+    experiment_id = open_experiment(client, load_params().tracking.experiment)
+    found = client.search_logged_models(
+        [experiment_id], "metrics.test_accuracy >= 0", [images], 10_000, [order]
+    )
+    by_model = {logged_model_id(version): version for version in versions}
+    return [by_model[model.model_id] for model in found if model.model_id in by_model]
 
 
 def registered_file(version: ModelVersion) -> bytes | None:
@@ -147,7 +160,6 @@ def tag_version(client: MlflowClient, version: ModelVersion, name: str, value: s
     insert_or_update(tag, registered_name(), version.version, name, value)
 
 
-def move_alias(client: MlflowClient, alias: str, version: ModelVersion) -> None:
-    """Give the alias to a version."""
-    give = client.set_registered_model_alias
-    insert_or_update(give, registered_name(), alias, version.version)
+def move_alias(client: MlflowClient, alias: str, number: str) -> None:
+    """Give the alias to the version of that number."""
+    insert_or_update(client.set_registered_model_alias, registered_name(), alias, number)

@@ -65,7 +65,7 @@ def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
         ({"study__seeds": 1}, "study.seeds must be greater than or equal to 2, got 1"),
         ({"study__images": 65}, "study.images must be a multiple of 32, got 65"),
         ({"promote__min_test_accuracy": 97.0}, "promote.min_test_accuracy must be less than or"),
-        ({"promote__significance_level": 0.0}, "promote.significance_level must be greater than 0"),
+        ({"promote__margin": 0.0}, "promote.margin must be greater than 0, got 0.0"),
         ({"tracking__experiment": ""}, "tracking.experiment "),
         ({"tracking__registered_model": ""}, "tracking.registered_model "),
         ({"tracking__registered_model": "it's"}, "tracking.registered_model must match pattern"),

@@ -5,7 +5,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipeline.tracking import registry
 from pipeline.tracking.registry import logged_model_id
 from pipeline.tracking.store import open_experiment
 from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
+from tests.promote.writes import at_write
 from tests.support import empty_store, write_below
 
 Promote = Callable[[str], dict[str, Any]]
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")
 
 
 def set_min_accuracy(patch: pytest.MonkeyPatch, least: float) -> None:
-    promote = PromoteParams(min_test_accuracy=least, significance_level=0.05)
+    promote = PromoteParams(min_test_accuracy=least, margin=0.05)
     params = load_params().model_copy(update={"promote": promote})
     patch.setattr(promotion, "load_params", lambda: params)
 
@@ -100,29 +101,8 @@ class Killed(BaseException):
     """What no code of ours catches."""
 
 
-@contextmanager
-def killed_at(write: int, lost: str) -> Iterator[list[str]]:
-    """End the block at that write to MLflow, before it (its request is lost) or after it (its
-    answer is); yield a list that then has the name of the write."""
-    killed: list[str] = []
-    count = itertools.count(1)
-
-    def kill_at(call: Callable[..., object]) -> Callable[..., object]:
-        def counted(*arguments: object, **options: object) -> object:
-            last = next(count) == write
-            result = call(*arguments, **options) if not last or lost == "answer" else None
-            if last:
-                killed.append(call.__name__)
-                raise Killed
-            return result
-
-        return counted
-
-    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        for name, call in list(vars(MlflowClient).items()):
-            if name.startswith(("create_", "delete_", "log_", "set_", "update_")):
-                patch.setattr(MlflowClient, name, kill_at(call))
-        yield killed
+def kill() -> None:
+    raise Killed
 
 
 def registered_file(client: MlflowClient, version: ModelVersion, name: str) -> Path:
@@ -273,7 +253,7 @@ def test_a_roll_back_killed_at_any_write_and_repeated_blocks_the_bad_model_only(
     for write in itertools.count(1):
         client.set_registered_model_alias("mnist-batchnorm", "champion", "3")
         client.delete_model_version_tag("mnist-batchnorm", "3", "rolled.back")
-        with killed_at(write, lost) as killed:
+        with suppress(Killed), at_write(write, kill, after=lost == "answer") as killed:
             roll_back()
         assert number(client) == 3 or blocked(registry.all_versions(client))
         roll_back()
