@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -15,7 +15,7 @@ from pipeline.core.params import load_params
 from pipeline.core.provenance import git, is_dirty
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, NAME
 from pipeline.tracking.metrics import read_metrics
-from pipeline.tracking.runs import data_sets
+from pipeline.tracking.runs import CLONE, data_sets
 from pipeline.tracking.store import (
     artifact_storage,
     download,
@@ -92,8 +92,9 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
     images = {"images": np.zeros((2, *IMAGE_SHAPE), np.uint8)}
     outputs = dict.fromkeys(("logits", "probabilities"), np.zeros((2, CLASSES), np.float32))
     name = run.data.params["network"]
+    delete_abandoned(client, run.info.experiment_id, name)
     model = client.create_logged_model(
-        run.info.experiment_id, name, run_id, tags, run.data.params, "onnx"
+        run.info.experiment_id, name, run_id, tags | {"recorded.in": CLONE}, run.data.params, "onnx"
     )
     mlflow.set_tracking_uri(tracking_uri())  # which Model.log uses
     with artifact_storage():
@@ -119,6 +120,13 @@ def register(client: MlflowClient, run_id: str, path: Path, digest: str) -> Mode
     link = json.dumps([{"name": registered, "version": str(version.version)}])
     client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: link})
     return version
+
+
+def delete_abandoned(client: MlflowClient, experiment_id: str, name: str) -> None:
+    """Delete the logged models that this clone, which registers one at a time, left unfinished."""
+    for model in client.search_logged_models([experiment_id], f"name = '{name}'"):
+        if model.status == LoggedModelStatus.PENDING and model.tags.get("recorded.in") == CLONE:
+            client.delete_logged_model(model.model_id)
 
 
 def evaluate(client: MlflowClient, version: ModelVersion) -> None:

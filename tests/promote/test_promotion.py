@@ -13,6 +13,7 @@ import mlflow
 import onnx
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -108,6 +109,31 @@ def kill() -> None:
 def registered_file(client: MlflowClient, version: ModelVersion, name: str) -> Path:
     folder = client.get_logged_model(logged_model_id(version)).artifact_location
     return Path(folder.removeprefix("file://")) / name
+
+
+def test_a_registration_that_is_cut_off_leaves_no_pending_model_after_the_next_promotion(
+    client: MlflowClient, promote: Promote
+) -> None:
+    tags = {"recorded.in": "elsewhere"}  # another clone may be registering it
+    others = client.create_logged_model("1", "batchnorm_mlp", tags=tags).model_id
+
+    def pending() -> list[str]:
+        found = client.search_logged_models(["1"])
+        return [one.model_id for one in found if one.status == LoggedModelStatus.PENDING]
+
+    def cut_off(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE logged_models"):
+            raise KeyboardInterrupt
+
+    event.listen(Engine, "before_cursor_execute", cut_off)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            promote("a")
+    finally:
+        event.remove(Engine, "before_cursor_execute", cut_off)
+    assert len(pending()) == 2
+    promote("a")
+    assert pending() == [others]
 
 
 def test_an_alias_that_another_clone_gives_away_at_the_same_moment_is_given_again(
