@@ -49,7 +49,8 @@ serve: $(MAIN) ## Serve the exported networks at http://127.0.0.1:8080.
 ui: $(MAIN) ## Show every run in MLflow at http://127.0.0.1:5000.
 	@python -m pipeline.tracking
 	case "$$MLFLOW_TRACKING_URI" in http*) ;; *) \
-	    mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}";; esac
+	    export MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"; \
+	    mlflow ui;; esac
 
 bench: $(ALL) data ## Time training and serving against peers.
 	python -m bench.pipeline

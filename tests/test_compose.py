@@ -51,7 +51,7 @@ OURS = set(re.findall(r'os\.environ\W+get\("(\w+)"', (ROOT / "serve/__main__.py"
 READ = {
     "postgres": {"POSTGRES_USER", "POSTGRES_PASSWORD"},
     "s3": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
-    "mlflow": MLFLOW | S3_KEY,
+    "mlflow": MLFLOW | S3_KEY | {"MLFLOW_BACKEND_STORE_URI"},  # of its command line
     "prefect": PREFECT,
     "worker": MLFLOW | PREFECT,
     "serve": MLFLOW | OURS,
@@ -106,6 +106,12 @@ def test_every_port_is_open_to_this_machine_only() -> None:
     assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port)] == []
 
 
+def test_no_password_is_on_a_command_line() -> None:
+    commands = {name: str(service.get("command")) for name, service in SERVICES.items()}
+    assert [name for name, command in commands.items() if "$" in command] == []
+    assert "--backend-store-uri" not in (ROOT / "Makefile").read_text()
+
+
 def test_every_service_is_started_again() -> None:
     assert {service["restart"] for service in SERVICES.values()} == {"unless-stopped"}
 
@@ -144,7 +150,11 @@ def test_mlflow_accepts_its_options_and_its_clients() -> None:
 
     command, subcommand, *arguments = SERVICES["mlflow"]["command"]
     assert (command, subcommand) == ("mlflow", "server")
-    options = json.loads(subprocess.check_output([sys.executable, "-c", MLFLOW_PARSES, *arguments]))
+    variables = {"MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:secret@postgres/mlflow"}
+    parse = [sys.executable, "-c", MLFLOW_PARSES, *arguments]
+    options = json.loads(subprocess.check_output(parse, env=os.environ | variables))
+    assert options["backend_store_uri"] == variables["MLFLOW_BACKEND_STORE_URI"]
+    assert set(variables) < set(SERVICES["mlflow"]["environment"])
     allowed = options["allowed_hosts"].split(",")
     for client in ("worker", "serve"):
         address = SERVICES[client]["environment"]["MLFLOW_TRACKING_URI"]
