@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,7 +110,7 @@ def copy(source: Path, destination: Path) -> None:
 
 
 def build(
-    folder: Path, model: Path, environment: dict[str, str]
+    folder: Path, model: Path, environment: dict[str, str], root: Path = ROOT
 ) -> tuple[list[str], Path, signal.Signals]:
     """Run the steps of the Dockerfile below a folder instead of in an image; return the command of
     the server, its working folder and its stop signal."""
@@ -124,7 +125,7 @@ def build(
                 arguments.setdefault(*rest.split("="))
             case "COPY":
                 source, destination = Template(rest).substitute(arguments).split()
-                copy(ROOT / source, work / destination)
+                copy(root / source, work / destination)
             case "RUN":
                 subprocess.run(["sh", "-c", rest], cwd=work, env=environment, check=True)
             case "STOPSIGNAL":
@@ -152,3 +153,18 @@ def test_the_steps_of_the_dockerfile_give_a_server_that_answers_and_stops(
     (logits,) = response.json()["outputs"]
     (expected,) = ort.InferenceSession(model).run(["logits"], {"images": images})
     assert np.allclose(logits["data"], expected.ravel(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_dockerfile_refuses_a_package_with_another_hash_than_the_locks(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head, name, rest = (ROOT / "requirements.lock").read_text().partition("\nhttptools==")
+    hashes, via, rest = rest.partition("# via")
+    changed = re.sub("sha256:.{8}", "sha256:00000000", hashes)
+    (tmp_path / "requirements.lock").write_text(head + name + changed + via + rest)
+    venv.create(tmp_path / "python", with_pip=True)
+    environment = os.environ | {"PATH": f"{tmp_path / 'python/bin'}:{os.environ['PATH']}"}
+    with pytest.raises(subprocess.CalledProcessError):
+        build(tmp_path, model, environment, tmp_path)
+    assert "Hash mismatch for `httptools==" in capfd.readouterr().err
