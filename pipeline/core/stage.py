@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from pipeline.core import files
+from pipeline.core.damage import explain
 
 
 def main(stage: str, function: str, doc: str | None) -> None:
@@ -35,7 +36,7 @@ def run_stage(stage: str, function: str, command: str | None = None) -> None:
         resolve_name(function)()
         check_inputs(stage)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explain(error)}")
     except KeyboardInterrupt:
         sys.exit(f"interrupted: `{command or files.repro(stage)}` will run it again")
 

@@ -58,8 +58,8 @@ def read_file(path: Path) -> bytes:
     if digest != DIGESTS[path.name]:
         raise ValueError(
             f"{path} is not {NAME}'s: its MD5 is {digest}, must be {DIGESTS[path.name]}: run "
-            "`git checkout data.dvc && dvc checkout data.dvc` or, if you brought another data set, "
-            f"describe it in {CROISSANT}"
+            "`git checkout data.dvc && dvc checkout --force data.dvc` or, if you brought another "
+            f"data set, describe it in {CROISSANT}"
         )
     return content
 

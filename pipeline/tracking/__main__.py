@@ -13,6 +13,9 @@ def main() -> None:
         "--moved", action="store_true", help="first correct the store after the project was moved"
     )
     arguments = parser.parse_args()
+    from rich.console import Console
+
+    from pipeline.core.damage import explain
     from pipeline.core.params import load_params
     from pipeline.tracking import store  # which takes seconds to import
     from pipeline.tracking.runs import record_files
@@ -24,10 +27,11 @@ def main() -> None:
             record_files(client)
             experiment_id = store.open_experiment(client, load_params().tracking.experiment)
     except (OSError, ValueError, sqlite3.Error) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explain(error)}")
     view = "compareRunsMode=CHART&workflowType=machine_learning"
-    print(f"the store is {store.shown_uri()}; `make ui` serves it")
-    print(f"the curves: {store.ui_url()}/#/experiments/{experiment_id}/runs?{view}", flush=True)
+    console = Console(highlight=False)  # unlike `print`, it lets its reader leave
+    console.out(f"the store is {store.shown_uri()}; `make ui` serves it")
+    console.out(f"the curves: {store.ui_url()}/#/experiments/{experiment_id}/runs?{view}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import files
+from pipeline.core.damage import check_database
 from pipeline.core.params import load_params
 
 DATABASE = files.PROJECT / "mlflow.db"
@@ -60,7 +61,7 @@ def open_store() -> Iterator[MlflowClient]:
     """Yield a client of the store; a new SQLite store is created atomically.
 
     Raises:
-        ConnectionError: the store failed; the message says what to do.
+        ConnectionError: the store failed or is damaged; the message says what to do.
         ValueError: the store's addresses are those of another folder.
     """
     try:
@@ -74,28 +75,17 @@ def open_store() -> Iterator[MlflowClient]:
                     "-m pipeline.tracking --moved` if the project was moved or copied here"
                 )
         if not tracking_uri().startswith(("http", "sqlite")):  # or MLflow tries for 100 seconds
-            connect_once(tracking_uri())
+            create_engine(tracking_uri(), connect_args={"connect_timeout": 10}).connect().close()
         yield MlflowClient(tracking_uri())
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise ConnectionError(
             f"MLflow at {shown_uri()} failed: {without_passwords(str(error))}\n"
             "Nothing is lost: run `dvc repro` again when it is back"
         ) from error
-
-
-def connect_once(database: str) -> None:
-    """Connect to a database server.
-
-    Raises:
-        ConnectionError: the Python package for this kind of database is not installed.
-        SQLAlchemyError: it does not answer.
-    """
-    try:
-        create_engine(database, connect_args={"connect_timeout": 10}).connect().close()
     except ImportError as error:
         raise ConnectionError(
-            f"MLflow at {shown_uri()} needs a Python package: {error}: install it, as `make dev` "
-            "does for PostgreSQL"
+            f"MLflow at {shown_uri()} needs a package: {error}: install it; `make dev` does so for "
+            "PostgreSQL"
         ) from error
 
 
@@ -184,6 +174,7 @@ def old_project(database: Path) -> str | None:
     here, tracking = artifacts_address(), load_params().tracking
     query = "SELECT artifact_location FROM experiments WHERE name IN (?, ?)"
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as store:
+        check_database(store, database.name)
         for (address,) in store.execute(query, [tracking.experiment, tracking.study_experiment]):
             if address != here and address.startswith("file:") and address.endswith(ARTIFACTS):
                 return str(address).removesuffix(ARTIFACTS)
