@@ -157,8 +157,8 @@ def test_a_damaged_store_is_made_again_by_the_commands_in_the_error(
     content[101] ^= 1  # in the list of tables
     size = {"empty": 0, "cut": len(content) // 2, "a bit flipped": len(content)}[damage]
     (project / "mlflow.db").write_bytes(content[:size])
-    for command in ("tracking", "tracking --moved", "trace champion"):
-        assert "error: mlflow.db is damaged (" in error_of(run, f"python -m pipeline.{command}")
+    error = error_of(run, "python -m pipeline.tracking --moved")
+    assert error.startswith("error: mlflow.db is damaged (")
     (advice,) = re.findall("`(.*)`", error_of(run, "python -m pipeline.promote"))
     assert "version 1 was judged champion" in run(advice).stdout
     assert "the chain is whole" in run("python -m pipeline.trace champion").stdout

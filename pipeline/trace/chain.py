@@ -41,24 +41,25 @@ def walk(subject: Subject, checks: dict[str, Check]) -> Iterator[Link]:
 
 def print_chain(what: str, request: Path | None, as_json: bool) -> NoReturn:
     """Print the chain that starts at WHAT, and exit with 1 if a link is broken or missing."""
+    console = Console(highlight=False)  # unlike `print`, it lets its reader leave
     try:
         with open_store() as client:
             links = list(walk(*find(client, what, request)))
     except (OSError, ValueError, httpx.HTTPError) as error:
         if as_json:
-            print(json.dumps({"whole": False, "error": str(error)}, indent=2))
+            console.out(json.dumps({"whole": False, "error": str(error)}, indent=2))
         sys.exit(f"error: {error}")
     if as_json:
         whole = all(link.state == "ok" for link in links)
-        print(json.dumps({"whole": whole, "links": [link._asdict() for link in links]}, indent=2))
+        found = [link._asdict() for link in links]
+        console.out(json.dumps({"whole": whole, "links": found}, indent=2))
     else:
-        show(links)
+        show(links, console)
     sys.exit(any(link.state in ("missing", "broken") for link in links))
 
 
-def show(links: list[Link]) -> None:
+def show(links: list[Link], console: Console) -> None:
     """Print the chain for a person to read."""
-    console = Console(highlight=False)
     width = max(len(link.name) for link in links)
     for name, state, detail in links:
         prefix = "" if state == "ok" else f"{state}: "

@@ -1,5 +1,6 @@
 """What the commands import, which is most of what a short one takes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_promote_with_nothing_to_do_neither_runs_the_model_nor_tests_anything(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     needless = SLOW - {"mlflow", "pandas", "fastapi"}  # which MLflow imports itself
     assert imported("pipeline.promote", folder=project) & needless == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    ["data", "tracking", "trace champion", "trace champion --json", "trace nothing --json"],
+)
+def test_a_command_whose_reader_has_left_prints_no_traceback(
+    project: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as output:
+        done = subprocess.run(
+            [sys.executable, "-m", *f"pipeline.{command}".split()],
+            cwd=project, stdout=output, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert "BrokenPipeError" not in done.stderr
+    assert done.stderr.count("\n") <= 1  # the error about "nothing"
+    assert done.returncode == 1
 
 
 def test_data_imports_nothing_slow() -> None:
