@@ -28,7 +28,7 @@ from tests.support import empty_store, free_port, write_below
 from tests.test_outages import mlflow_server
 
 IMAGES = 1000
-CLONES = ROUNDS = 4
+CLONES, ROUNDS = 4, 2
 PROMOTE = PromoteParams(min_test_accuracy=0, margin=0.05)
 
 # MLflow's own, as it is imported
