@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.drift", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="windows per row (default: 1000)")
     count = parser.parse_args().count
-    engine = Engine(files.require(load_params().export.model, "export"))
+    engine = Engine.read(files.require(load_params().export.model, "export"))
     if not engine.statistics:
         sys.exit(f"skipped: {engine.name} has no training statistics to measure drift by")
     sets = image_sets()

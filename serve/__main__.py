@@ -75,17 +75,19 @@ def main() -> None:
     """Load the models and serve them until stopped."""
     arguments = parse_arguments()
     from serve.leader import Leader  # here and below, as --help needs none of it
+    from serve.model.loader import Loader
     from serve.model.reload import describe
     from serve.model.served import check_names
-    from serve.worker import answer, answer_while_led, load_engine
+    from serve.worker import answer, answer_while_led, load_engines
 
-    hangups = handle_signals()
+    loader = Loader()
+    hangups = handle_signals(loader.stop)
     configure_log()
     try:
         check(arguments)
         given = getattr(arguments, "model", None)
         arguments.sources = [read_source(model) for model in given] if given else exported()
-        engines = [load_engine(source) for source in arguments.sources]
+        engines = load_engines(loader, arguments.sources)
         check_names(engines)
         family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
         address = (arguments.host, arguments.port)
@@ -97,8 +99,9 @@ def main() -> None:
     for engine in engines:
         print(f"{engine.name} version {engine.version} at {url}", flush=True)
     if arguments.workers == 1:
-        answer(arguments, listener, engines, hangups)
+        answer(arguments, listener, loader, engines, hangups)
     else:
+        loader.stop()  # each worker has its own
         create = partial(SpawnProcess, target=answer_while_led, args=[arguments, listener])
         sys.exit(Leader(arguments.workers, create, hangups).lead())
 

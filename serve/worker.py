@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import wait
 from queue import SimpleQueue
@@ -19,25 +20,30 @@ from serve.http.access import Access
 from serve.http.app import App
 from serve.http.connection import Connection
 from serve.model.engine import Engine
+from serve.model.loader import Loader
 from serve.model.metrics import METRICS_FOLDER
 from serve.model.reload import Reloader, describe
 from serve.model.served import ServedModels
-from serve.model.source import Source, resolve
+from serve.model.source import Source
 from serve.process import GRACE_S, configure_log, handle_signals
 
 
 def answer(
-    arguments: Namespace, listener: socket.socket, engines: list[Engine], hangups: SimpleQueue[int]
+    arguments: Namespace,
+    listener: socket.socket,
+    loader: Loader,
+    engines: list[Engine],
+    hangups: SimpleQueue[int],
 ) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT, then finish started requests and exit 0."""
     access = Access(os.environ.get("SERVE_TOKEN"), arguments.allowed_hosts)
     models = ServedModels(engines)
-    loads = [partial(load_engine, source) for source in arguments.sources]
+    loads = [partial(loader.load, source) for source in arguments.sources]
     reloader = Reloader(loads, models, hangups, arguments.poll)
     app = App(models, access, reloader.start, arguments.log_requests)
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=partial(Connection, app.budget),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
         access_log=False,
@@ -52,7 +58,8 @@ def answer(
 def answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
     """Load the models and serve as `answer` does, until the leader ends."""
     configure_log()
-    hangups = handle_signals()
+    loader = Loader()
+    hangups = handle_signals(loader.stop)
     leader = multiprocessing.parent_process()
     assert leader
 
@@ -63,13 +70,11 @@ def answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
 
     Thread(target=follow, daemon=True).start()
     try:
-        engines = [load_engine(source) for source in arguments.sources]
-        answer(arguments, listener, engines, hangups)
+        answer(arguments, listener, loader, load_engines(loader, arguments.sources), hangups)
     except Exception as error:
         sys.exit(f"error: {describe(error)}")
 
 
-def load_engine(source: Source) -> Engine:
-    """Load the model that the source currently resolves to."""
-    with resolve(source.where) as path:
-        return Engine(path, source.name)
+def load_engines(loader: Loader, sources: Sequence[Source]) -> list[Engine]:
+    """Return what runs each model that a server begins with."""
+    return [engine for source in sources if (engine := loader.load(source))]

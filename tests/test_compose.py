@@ -251,7 +251,7 @@ def labels(expression: str) -> set[str]:
 
 def test_the_server_exports_every_metric_and_label_of_the_alerts_and_panels(model: Path) -> None:
     metrics = Metrics()
-    ServedModel(Engine(model), metrics)
+    ServedModel(Engine.read(model), metrics)
     families = text_string_to_metric_families(metrics.exposition().decode())
     exported = {"up": {"job"}}  # Prometheus's own
     for sample in [sample for family in families for sample in family.samples]:

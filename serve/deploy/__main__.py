@@ -8,12 +8,14 @@ import argparse
 import sys
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 
 from ruamel.yaml import YAML
 
 from serve.model.descriptions import model_config
 from serve.model.engine import Engine
-from serve.model.source import PROJECT, read_source, resolve
+from serve.model.loader import read
+from serve.model.source import PROJECT, read_source
 
 TEMPLATES = Path(__file__).parent
 
@@ -79,13 +81,16 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         source = read_source(arguments.model or str(deployed()))
-        with resolve(source.where) as path:
-            engine, content = Engine(path, source.name), path.read_bytes()
+        with TemporaryDirectory() as folder:
+            new = read(source.where, None, folder)
+        assert new
+        _, file = new
+        engine = Engine(file, source.name)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     numbered = arguments.folder / engine.name / "1"
     numbered.mkdir(parents=True, exist_ok=True)
-    (numbered / "model.onnx").write_bytes(content)
+    (numbered / "model.onnx").write_bytes(file.content)
     (numbered.parent / "config.pbtxt").write_text(triton_config(engine))
     for name, labels in engine.labels.items():
         (numbered.parent / f"{name}.labels").write_text("\n".join(labels) + "\n")

@@ -20,6 +20,7 @@ PAGES = {"/": "index.html", "/docs": "docs.html"} | {f"/{name}": name for name i
 # A browser sends no token for what it loads itself; these pages and the document hold no secret.
 OPEN_PATHS = {*PAGES, "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
+MAX_HOST_BYTES = 300  # a name has at most 253; longer ones are not worth remembering
 TOKEN = re.compile(r"[!-~]+")
 SECURITY_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
@@ -57,18 +58,21 @@ class Access:
         """Check a request by its path and headers.
 
         Raises:
-            HTTPException: its Host is not allowed (421), or it lacks the token (401).
+            HTTPException: its Host is not allowed (421), a page of another site sent it (403), or
+                it lacks the token (401).
         """
         path = scope["path"]
         if path in HEALTH_PATHS:
             return
-        headers: Headers = scope["headers"]
-        host = _value(headers, b"host")
-        if not self._is_allowed(host):
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"")
+        if len(host) > MAX_HOST_BYTES or not self._is_allowed(host):
             name = host.decode("latin-1")[:100]
             raise HTTPException(421, f"the host {name!r} is not one of --allowed-hosts")
+        if scope["method"] == "POST" and _is_cross_site(headers, host):
+            raise HTTPException(403, "a page of another site sent this request")
         if self._token and path not in OPEN_PATHS:
-            scheme, _, token = _value(headers, b"authorization").partition(b" ")
+            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
                 raise HTTPException(
                     401, "missing or invalid bearer token", {"www-authenticate": "Bearer"}
@@ -90,11 +94,15 @@ class Access:
         return name in self._hosts or _is_address(name)
 
 
-def _value(headers: Headers, wanted: bytes) -> bytes:
-    for name, value in headers:
-        if name == wanted:
-            return value
-    return b""
+def _is_cross_site(headers: dict[bytes, bytes], host: bytes) -> bool:
+    """Return whether a browser sent the request from a page of another origin.
+
+    Source: https://pkg.go.dev/net/http#CrossOriginProtection
+    """
+    if site := headers.get(b"sec-fetch-site"):
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")  # of browsers where Sec-Fetch-Site is not sent
+    return origin is not None and origin.partition(b"://")[2] != host
 
 
 def _is_address(name: str) -> bool:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.access import SECURITY_HEADERS, Access
-from serve.http.bodies import Reader, Writer
+from serve.http.bodies import Budget, Reader
 from serve.http.infer import PATH, Inference
 from serve.http.routes import create_routes
 from serve.model.metrics import REFUSALS
@@ -28,6 +28,7 @@ class App:
     access: checks every request.
     start: is called in the event loop before the first request.
     log_requests: log each inference request.
+    budget: for all that waits; the connections share it.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class App:
         self._metrics = models.metrics
         self._access = access
         self._start = start
-        self._reader = Reader()
+        self.budget = Budget()
+        self._reader = Reader(self.budget)
         self._routes = create_routes(models, self._lifespan)
-        inference = Inference(models, self._reader, Writer())
+        inference = Inference(models, self._reader, self.budget)
         self._infer = inference.respond_and_log if log_requests else inference.respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

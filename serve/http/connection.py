@@ -6,19 +6,53 @@ and waits forever for a client that stops halfway.
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Sized
 from http import HTTPStatus
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from serve.http.bodies import SMALL_BYTES, Budget
+
 MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
 MAX_HEADERS = 100
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
-MAX_CONNECTIONS = 400  # per process; all with full heads, they hold about 32 MB
+MAX_CONNECTIONS = 400  # per process
 CLIENT_S = 10.0  # for a client to send the next request's head, or to read a response
+
+
+class Parser(httptools.HttpRequestParser):
+    """A parser that ignores upgrades, of which this server offers none (RFC 9110, 7.8).
+
+    httptools ends the request at its head. So that head is dropped, and parsed again without the
+    upgrade.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(connection)
+        self._connection = connection
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
+        """Parse what has arrived."""
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self.drops_head():
+                raise
+            method, url, version = self.get_method(), self._connection.url, self.get_http_version()
+            lines = [method + b" " + url + b" HTTP/" + version.encode()]
+            headers = self._connection.headers
+            lines += [name + b": " + value for name, value in headers if name != b"upgrade"]
+            (end,) = upgrade.args
+            self.feed_data(b"\r\n".join([*lines, b"", data[end:]]))
+
+    def drops_head(self) -> bool:
+        """Return whether the current request asks for an upgrade."""
+        return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
 
 
 class Flow(FlowControl):
@@ -37,15 +71,23 @@ class Flow(FlowControl):
 class Connection(HttpToolsProtocol):
     """A connection that refuses what exceeds a limit, and ends when its client is too slow."""
 
+    parser: Parser
+
     def __init__(
         self,
+        budget: Budget,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, object],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.parser = Parser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
         self.headers = []
+        self._budget = budget
+        self._held = 0  # bytes of the budget
+        self._heads: deque[int] = deque()  # bytes of each request that has no response yet
         self._head_bytes = 0  # received since the last head or piece of a body
         self._progress = self.loop.time()  # of the client: when it last let the server go on
         self._refused = False
@@ -55,6 +97,7 @@ class Connection(HttpToolsProtocol):
         """Start to wait for a request, or refuse the connection if there are too many."""
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
+        transport.set_write_buffer_limits(SMALL_BYTES)
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, f"more than {MAX_CONNECTIONS} connections: try again in a second")
         else:
@@ -64,6 +107,7 @@ class Connection(HttpToolsProtocol):
         """Drop the waiting requests: they and the connection refer to each other."""
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._budget.left += self._held
         if self._timer:
             self._timer.cancel()
 
@@ -84,6 +128,17 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse_head()
+        self._hold()
+
+    def _hold(self) -> None:
+        """Take from the budget what waits in this connection; end it if too much waits in all."""
+        held = self._head_bytes + sum(self._heads)
+        if self.flow.write_paused:
+            held += self.transport.get_write_buffer_size()
+        self._budget.left += self._held - held
+        self._held = held
+        if held > SMALL_BYTES and self._budget.left < 0:
+            self.transport.abort()
 
     def on_headers_complete(self) -> None:
         """Start the request, or end the connection if it exceeds a limit."""
@@ -97,8 +152,15 @@ class Connection(HttpToolsProtocol):
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
-        self._head_bytes = 0
-        super().on_headers_complete()
+        if not self.parser.drops_head():
+            self._heads.append(self._head_bytes)
+            self._head_bytes = 0
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Let the request read its whole body."""
+        if not self.parser.drops_head():
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """Pass a piece of the body on."""
@@ -110,6 +172,8 @@ class Connection(HttpToolsProtocol):
         self._progress = self.loop.time()
         if self.transport.is_closing():
             return
+        self._heads.popleft()
+        self._hold()
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -118,11 +182,13 @@ class Connection(HttpToolsProtocol):
         """Wait for the client to read the response."""
         super().pause_writing()
         self._progress = self.loop.time()
+        self._hold()
 
     def resume_writing(self) -> None:
         """Continue to write."""
         super().resume_writing()
         self._progress = self.loop.time()
+        self._hold()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, which includes what exceeds a limit."""

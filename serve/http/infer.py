@@ -11,7 +11,7 @@ import uuid
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.http.bodies import Headers, Reader, Writer
+from serve.http.bodies import Budget, Headers, Reader
 from serve.http.compression import COMPRESSED_FROM, compress, decompress, read_encoding
 from serve.model.batching import OverloadError
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
@@ -28,13 +28,13 @@ log = logging.getLogger("serve")
 class Inference:
     """Answers POST requests whose path matches `PATH`.
 
-    reader, writer: read the requests' bodies, and send the responses.
+    reader: reads the requests' bodies. budget: has room for them, and for the responses.
     """
 
-    def __init__(self, models: ServedModels, reader: Reader, writer: Writer) -> None:
+    def __init__(self, models: ServedModels, reader: Reader, budget: Budget) -> None:
         self._models = models
         self._reader = reader
-        self._writer = writer
+        self._budget = budget
 
     async def respond(self, path: re.Match[str], scope: Scope, receive: Receive, send: Send) -> int:
         """Answer one request, and return the HTTP status."""
@@ -43,7 +43,7 @@ class Inference:
         try:
             model = self._models.find(*path.groups())
             body, headers = await self._answer(model, scope["headers"], receive, start)
-            self._writer.check(len(body))
+            self._budget.check(len(body))
         except Exception as error:
             status, reason = STATUSES.get(type(error), 500), str(error)
             if isinstance(error, HTTPException):
@@ -56,7 +56,8 @@ class Inference:
             if status == 503:
                 headers.append((b"retry-after", b"1"))
         headers.append((b"content-length", b"%d" % len(body)))
-        await self._writer.write(status, headers, body, send)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
         if status != 200:  # the batcher observes the successful ones
             latency_s = time.perf_counter() - start
             if model:
@@ -100,16 +101,22 @@ class Inference:
 
         Raises:
             HTTPException: the body is incomplete (400), too large (413), too slow (408) or
-                compressed otherwise than by gzip or deflate (415), or too many are arriving (503).
+                compressed otherwise than by gzip or deflate (415), or too much is waiting (503).
             RequestError: the request is invalid.
-            OverloadError: too much is waiting.
+            OverloadError: too many rows are waiting.
         """
         json_length, compressed, accepted = read_encoding(headers)
         body = await self._reader.read(receive)
         if compressed != b"identity":
             body = decompress(body, compressed)
         request = model.decoder.decode(body, json_length)
-        outputs = await model.batcher.infer(request, start)
+        size = len(body)
+        self._budget.check(size)
+        self._budget.left -= size
+        try:
+            outputs = await model.batcher.infer(request, start)
+        finally:
+            self._budget.left += size
         content, json_length = model.encode(request, outputs)
         described = [(b"content-type", b"application/json")]
         if json_length is not None:

@@ -64,24 +64,23 @@ def add_server_routes(rest: FastAPI, models: ServedModels) -> None:
     async def server_metadata() -> dict[str, Any]:
         return {"name": NAME, "version": __version__, "extensions": EXTENSIONS}
 
-    # The specification and KServe disagree on the key of each response: both have both keys.
     @rest.get("/v2/health/live")
     async def live() -> dict[str, bool]:
-        return {"live": True, "ready": all(engine.is_ready() for engine in models.engines())}
+        return {"live": True}
 
     @rest.get("/v2/health/ready", responses=NOT_READY)
     async def ready(response: Response) -> dict[str, bool]:
-        ready = all(engine.is_ready() for engine in models.engines())
+        ready = all([await model.is_ready() for model in models.served])
         response.status_code = 200 if ready else 503
-        return {"live": True, "ready": ready}
+        return {"live": True, "ready": ready}  # the specification's key, and KServe's
 
     @rest.post("/v2/repository/index", responses=errors(400, 413))
     async def repository_index(
         ready: Annotated[bool, Body(embed=True)] = False,
     ) -> list[dict[str, str]]:
         """List the models, or only those that are ready."""
-        states = descriptions.index(models.engines())
-        return [state for state in states if not ready or state["state"] == "READY"]
+        entries = [(model.engine, await model.is_ready()) for model in models.served]
+        return [descriptions.index_entry(*entry) for entry in entries if entry[1] or not ready]
 
     @rest.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
@@ -103,7 +102,7 @@ def add_model_routes(rest: FastAPI, path: str, find: Callable[..., ServedModel])
     async def model_ready(
         model: Annotated[ServedModel, Depends(find)], response: Response
     ) -> dict[str, Any]:
-        ready = model.engine.is_ready()
+        ready = await model.is_ready()
         response.status_code = 200 if ready else 503
         return {"name": model.engine.name, "ready": ready}
 

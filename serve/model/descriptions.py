@@ -44,14 +44,7 @@ def model_config(engine: Engine) -> dict[str, Any]:
     } | ({"dynamic_batching": {}} if engine.batches else {})
 
 
-def index(engines: list[Engine]) -> list[dict[str, str]]:
-    """Return the response of POST /v2/repository/index."""
-    return [
-        {
-            "name": engine.name,
-            "version": engine.version,
-            "state": "READY" if engine.is_ready() else "UNAVAILABLE",
-            "reason": "",
-        }
-        for engine in engines
-    ]
+def index_entry(engine: Engine, ready: bool) -> dict[str, str]:
+    """Return a model's entry in the response of POST /v2/repository/index."""
+    state = "READY" if ready else "UNAVAILABLE"
+    return {"name": engine.name, "version": engine.version, "state": state, "reason": ""}

@@ -1,6 +1,5 @@
 """Runs an ONNX file with ONNX Runtime: arrays in, arrays out."""
 
-import hashlib
 import json
 import logging
 import re
@@ -11,6 +10,7 @@ import onnx
 import onnxruntime as ort
 
 from serve.model.drift import read_statistics
+from serve.model.file import ModelFile, read_model, unusable
 from serve.protocol.tensors import Arrays, Tensor, read_tensor
 
 NAME = re.compile(r"[\w.-]+")
@@ -19,10 +19,10 @@ log = logging.getLogger("serve")
 
 
 class Engine:
-    """A loaded model file.
+    """A loaded model.
 
     name: the given name, or else the graph's.
-    version: the first 12 digits of the file's SHA-256, which identify the model in each response.
+    version: the file's, which identifies the model in each response.
     inputs, outputs: its tensors, as the file declares them.
     batches: whether the first axis of every tensor is a batch of rows that do not depend on each
         other. As in Triton, it is if no input or output fixes its size; if these axes have names,
@@ -33,47 +33,44 @@ class Engine:
     labels: the names of the classes, by the output whose last axis has them.
     """
 
-    def __init__(self, path: Path, name: str | None = None, threads: int = 1) -> None:
-        """Load the file and run its self-test.
+    def __init__(self, file: ModelFile, name: str | None = None, threads: int = 1) -> None:
+        """Load a file and run its self-test.
 
         Raises:
-            FileNotFoundError: the file does not exist.
             ValueError: ONNX Runtime cannot load it, its metadata are invalid, it cannot run a batch
                 of two, or it fails its self-test.
         """
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} not found: run `dvc repro export`")
-        content = path.read_bytes()  # once: the file may be replaced at any moment
-        self.version = hashlib.sha256(content).hexdigest()[:12]
+        self.version, self.metadata = file.version, file.metadata
         try:
-            self._load(content, name, threads)
+            self._load(file, name, threads)
             self._try()
             self.self_test()
-        except Exception as error:  # protobuf, ONNX Runtime and NumPy raise many types
-            raise ValueError(f"{path} is not a usable ONNX model: {error}") from error
+        except Exception as error:  # ONNX Runtime and NumPy raise many types
+            raise unusable(file.path, error) from error
 
-    def _load(self, content: bytes, name: str | None, threads: int) -> None:
-        model = onnx.load_from_string(content)
-        self.name: str = name or model.graph.name
+    @classmethod
+    def read(cls, path: Path, name: str | None = None) -> "Engine":
+        """Read and load a file; see `read_model`."""
+        return cls(read_model(path), name)
+
+    def _load(self, file: ModelFile, name: str | None, threads: int) -> None:
+        self.name: str = name or file.name
         if not NAME.fullmatch(self.name):
             raise ValueError(f"its name {self.name!r} cannot be in a path: use --model NAME=PATH")
-        self.metadata = {entry.key: entry.value for entry in model.metadata_props}
-        self.statistics = read_statistics(self.metadata)
-        declared = len(model.graph.output)
-        if self.statistics:
+        self.statistics, content = read_statistics(self.metadata), file.content
+        if self.statistics:  # protobuf merges messages that follow each other
             units = onnx.helper.make_tensor_value_info(
                 self.statistics.tensor, onnx.TensorProto.FLOAT, None
             )
-            model.graph.output.append(units)
+            content += onnx.ModelProto(graph=onnx.GraphProto(output=[units])).SerializeToString()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # the default ignores a container's limits
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), options, ["CPUExecutionProvider"]
-        )
+        self._session = ort.InferenceSession(content, options, ["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._names = [node.name for node in outputs]
         self.inputs = [read_tensor(node) for node in inputs]
-        self.outputs = [read_tensor(node) for node in outputs[:declared]]
+        declared = outputs[:-1] if self.statistics else outputs
+        self.outputs = [read_tensor(node) for node in declared]
         tensors, first_axes = self.inputs + self.outputs, {str(node.shape[:1]) for node in inputs}
         self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
         self.labels = read_labels(self.metadata, self.outputs)
@@ -136,9 +133,8 @@ class Engine:
         if not difference <= TOLERANCE:
             raise ValueError(f"the model fails its self-test by {difference} > {TOLERANCE}")
 
-    def is_ready(self) -> bool:
-        """Return whether the self-test passes, and log why not; it takes less than a millisecond
-        for a small model."""
+    def passes_self_test(self) -> bool:
+        """Return whether the self-test passes, and log why not."""
         try:
             self.self_test()
         except ValueError as error:

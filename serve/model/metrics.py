@@ -19,7 +19,7 @@ from serve.protocol.tensors import Arrays
 
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 STATUSES = [200, 400, 404, 408, 413, 415, 500, 503]
-REFUSALS = [401, 421]
+REFUSALS = [401, 403, 421]
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's name; set by leader.py
 # The files that prometheus_client writes there, by the types and modes of the metrics below.
 FILES = ["counter", "histogram", "gauge_livemax", "gauge_mostrecent"]
@@ -72,9 +72,13 @@ class Metrics:
             "inference_model_info", "1 for the served version", ["model", "version"],
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
+        self.reload_failed = Gauge(
+            "inference_reload_failed", "1 if the last reload failed", ["model"],
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
         refusals = Counter(
-            "http_refusals", "Requests refused for their token (401) or host (421)", ["status"],
-            registry=registry,
+            "http_refusals", "Requests refused for their token (401), site (403) or host (421)",
+            ["status"], registry=registry,
         )  # fmt: skip
         self._refusals = {status: refusals.labels(str(status)) for status in REFUSALS}
         self._unknown = self.latency.labels("", "404")
@@ -116,6 +120,7 @@ class ModelMetrics:
         self._drift.set(float("nan"))
         self._info = metrics.info.labels(name, version)
         self._info.set(1)
+        self.reload_failed = metrics.reload_failed.labels(name)
         self._window = DriftWindow(statistics) if statistics else None
         self._classes = next(iter(labels), None)  # the first output that has any
         classes = labels[self._classes] if self._classes else []

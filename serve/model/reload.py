@@ -15,16 +15,15 @@ log = logging.getLogger("serve")
 class Reloader:
     """Replaces each model's engine when its `load` returns another version.
 
-    The thread is a daemon: the server stops without waiting for a load that hangs.
-
-    loads: one for each model, returns what to serve; whatever it raises, the old engine stays.
+    loads: one for each model, returns what replaces its engine, or None for no change; whatever it
+        raises, the old engine stays.
     requests: each item asks for a load of all.
     poll_s: seconds between loads; None to load only on request.
     """
 
     def __init__(
         self,
-        loads: Sequence[Callable[[], Engine]],
+        loads: Sequence[Callable[[Engine], Engine | None]],
         models: ServedModels,
         requests: SimpleQueue[int],
         poll_s: float | None = None,
@@ -53,13 +52,15 @@ class Reloader:
         for place, load in enumerate(self._loads):
             old = self._models.served[place].engine
             try:
-                engine = load()
-                if engine.version != old.version:
+                engine = load(old)
+                if engine and engine.version != old.version:
                     asyncio.run_coroutine_threadsafe(self._swap(place, engine), loop).result()
                     log.info("%s: %s replaces version %s", old.name, engine.version, old.version)
+                failed = False
             except Exception as error:  # of any type: the old engine must stay
-                reason = describe(error)
+                reason, failed = describe(error), True
                 log.error("%s: reload failed, kept version %s: %s", old.name, old.version, reason)
+            self._models.served[place].metrics.reload_failed.set(failed)
 
     async def _swap(self, place: int, engine: Engine) -> None:
         self._models.swap(place, engine)

@@ -1,15 +1,19 @@
 """The served models: each has an engine, a decoder, an encoder, a queue and metrics of its own."""
 
+import asyncio
 import logging
+import time
 
 from serve.model.batching import Batcher
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics, ModelMetrics
+from serve.model.runner import Runner
 from serve.protocol.decoder import Decoder
 from serve.protocol.encoder import Encoder
 from serve.protocol.request import Request
 from serve.protocol.tensors import Arrays
 
+TEST_S = 1.0  # health checks need no token, so anybody may send many
 log = logging.getLogger("serve")
 
 
@@ -28,13 +32,23 @@ class ServedModel:
         self.metrics = ModelMetrics(
             metrics, engine.name, engine.version, engine.labels, engine.statistics
         )
-        self.batcher = Batcher(engine, self.metrics)
+        self._runner = Runner()
+        self._test: asyncio.Future[bool] | None = None
+        self._tested = 0.0  # when it began, by time.monotonic()
+        self.batcher = Batcher(engine, self.metrics, self._runner)
         self.decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
         self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
         if "self_test" not in engine.metadata:
             log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
         if not engine.statistics:
             log.warning("%s has no training statistics: drift is not measured", engine.name)
+
+    async def is_ready(self) -> bool:
+        """Return whether the self-test passes, which runs at most once per `TEST_S`."""
+        now = time.monotonic()
+        if not self._test or (self._test.done() and now > self._tested + TEST_S):
+            self._test, self._tested = self._runner.run(self.engine.passes_self_test), now
+        return await asyncio.shield(self._test)
 
     def encode(self, request: Request, outputs: Arrays) -> tuple[bytes, int | None]:
         """Return the response to a request that the decoder has read; see `Encoder.encode`."""
@@ -74,15 +88,8 @@ class ServedModels:
         raise UnknownModelError(f"no model {name!r}: this server has {names}")
 
     def swap(self, place: int, engine: Engine) -> None:
-        """Run all new requests for the model at that place on another engine; those that have been
-        found by `find` finish on the old one.
-
-        Raises:
-            ValueError: another model has its name.
-        """
-        engines = self.engines()
-        engines[place] = engine
-        check_names(engines)
+        """Run all new requests for the model at that place on another engine of its name; those
+        that have been found by `find` finish on the old one."""
         new = ServedModel(engine, self.metrics)
         self.served[place].metrics.end()
         self.served[place] = new

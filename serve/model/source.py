@@ -2,24 +2,23 @@
 
 import os
 import re
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Thread
 from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXPORTED = "artifacts/export/*.onnx"  # written by `dvc repro export`, below the project root
 NAMED = re.compile(r"(?:([\w.-]+)=)?(.*)")
-DOWNLOAD_S = 12.0  # MLflow alone would retry for minutes
-# An abandoned download ends soon, and no progress bar goes to the log.
+REGISTERED = "models:/"
+VERSION = re.compile(REGISTERED + r"(?P<name>[^@/]+)(?:@(?P<alias>.+)|/(?P<version>\d+))")
+# MLflow alone would retry for minutes, and print a progress bar.
 MLFLOW_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+
+State = tuple[object, ...]
 
 
 class Source(NamedTuple):
@@ -47,46 +46,47 @@ def exported() -> list[Source]:
     return found
 
 
-@contextmanager
-def resolve(where: str) -> Iterator[Path]:
-    """Yield the path of an ONNX file, which is downloaded for the block if it is in the registry.
+def state(where: str) -> State:
+    """Return what differs once there is another model, without reading it; see `fetch`."""
+    if not where.startswith(REGISTERED):
+        path = Path(where)
+        its = path.stat() if path.exists() else None  # `read_model` says what to do
+        return (its.st_mtime_ns, its.st_size, its.st_ino) if its else ()
+    for setting, value in MLFLOW_SETTINGS.items():
+        os.environ.setdefault(setting, value)
+    from mlflow import MlflowClient  # serving a file does not need MLflow
+
+    found = VERSION.fullmatch(where)
+    if not found:
+        raise ValueError(f"{where} must be models:/NAME@ALIAS or models:/NAME/VERSION")
+    try:
+        client = MlflowClient()
+        if alias := found["alias"]:
+            version = client.get_model_version_by_alias(found["name"], alias)
+        else:
+            version = client.get_model_version(found["name"], found["version"])
+    except Exception as error:  # MLflow, its storage and its database raise many types
+        raise ValueError(f"cannot find {where} in MLflow: {error}") from error
+    return version.version, version.source
+
+
+def fetch(where: str, folder: str) -> Path:
+    """Return the path of an ONNX file, which is downloaded into the folder if it is registered.
 
     where: a path, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry at
         MLFLOW_TRACKING_URI.
 
     Raises:
-        TimeoutError: MLflow does not answer.
-        ValueError: the registry does not have the model or has other than one ONNX file for it.
+        ValueError: the registry does not answer, or has other than one ONNX file for the model.
     """
-    if where.startswith("models:/"):
-        with TemporaryDirectory(prefix="serve-model-") as folder:
-            yield download(where, folder)
-    else:
-        yield Path(where)
+    if not where.startswith(REGISTERED):
+        return Path(where)
+    from mlflow.artifacts import download_artifacts
 
-
-def download(model: str, folder: str) -> Path:
-    """Download a model from the registry into a folder; see `resolve`."""
-    for name, value in MLFLOW_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    from mlflow.artifacts import download_artifacts  # serving a file does not need MLflow
-
-    done: Future[str] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(download_artifacts(artifact_uri=model, dst_path=folder))
-        except Exception as error:  # MLflow, its storage and its database raise many types
-            done.set_exception(error)
-
-    Thread(target=run, daemon=True).start()  # a stopping server does not wait for it
     try:
-        files = list(Path(done.result(DOWNLOAD_S)).rglob("*.onnx"))
-    except TimeoutError as error:
-        message = f"MLflow did not answer within {DOWNLOAD_S} s: check MLFLOW_TRACKING_URI"
-        raise TimeoutError(message) from error
+        files = list(Path(download_artifacts(artifact_uri=where, dst_path=folder)).rglob("*.onnx"))
     except Exception as error:
-        raise ValueError(f"cannot download {model} from MLflow: {error}") from error
+        raise ValueError(f"cannot download {where} from MLflow: {error}") from error
     if len(files) != 1:
-        raise ValueError(f"{model} must contain one ONNX file, got {len(files)}")
+        raise ValueError(f"{where} must contain one ONNX file, got {len(files)}")
     return files[0]

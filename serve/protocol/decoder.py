@@ -102,7 +102,7 @@ class Decoder:
         drift = not message.parameters or message.parameters.drift is not False
         rows = self._rows(inputs, len(message.inputs))
         key = self._batch_key(inputs, drift)
-        return Request(inputs, rows, self._wanted(message), len(body), key, drift, message.id)
+        return Request(inputs, rows, self._wanted(message), key, drift, message.id)
 
     def _decode_raw(self, body: bytes) -> Request:
         if len(self._inputs) != 1:
@@ -120,7 +120,7 @@ class Decoder:
         check_size(tensor, shape, count, len(body))
         inputs = {tensor.name: to_array(body, 0, tensor, shape, count)}
         rows, key = self._rows(inputs, 1), self._batch_key(inputs, drift=True)
-        return Request(inputs, rows, self._all_binary, len(body), key)
+        return Request(inputs, rows, self._all_binary, key)
 
     def _check_tensor(
         self, json_type: type, datatype: str, shape: tuple[int, ...]

@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 
 from serve.protocol.messages import InferenceResponse, OutputTensor, OutputTensorParameters
+from serve.protocol.numbers import RequestError
 from serve.protocol.request import Request, Wanted
 from serve.protocol.tensors import Arrays, Tensor
 
+MAX_BYTES = 2**25  # of an output; as JSON, a number takes eight times as much memory
 encode_json = msgspec.json.Encoder().encode
 
 
@@ -38,10 +40,15 @@ class Encoder:
 
         Returns:
             The body, and the length in bytes of its JSON if raw tensors follow, else None.
+
+        Raises:
+            RequestError: an output is too large.
         """
         outputs, raw = [], []
         for wanted in request.outputs:
             values = arrays[wanted.name]
+            if values.nbytes > (MAX_BYTES if wanted.binary else MAX_BYTES // 8):
+                raise RequestError(f"{wanted.name} would have {values.nbytes} bytes: ask for less")
             datatype = self._datatypes[wanted.name]
             if wanted.classes:
                 datatype, values = "BYTES", self._classify(wanted, values)

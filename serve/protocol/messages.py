@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 MAX_ROWS = 1024  # in one request
 INTERNAL_ERROR = "internal error, see the log"
 # Generators of clients drop an array whose items are not described.
+Size = Annotated[int, Meta(le=2**63 - 1)]
 Numbers = Annotated[list[Any], Meta(extra_json_schema={"items": {}})]
 
 
@@ -50,7 +51,7 @@ class InputFields(Struct, kw_only=True):
 
     datatype: Annotated[str, Meta(examples=["FP32"])]
     shape: Annotated[
-        tuple[int, ...], Meta(description=f"a batch has up to {MAX_ROWS} rows", examples=[[2, 3]])
+        tuple[Size, ...], Meta(description=f"a batch has up to {MAX_ROWS} rows", examples=[[2, 3]])
     ]
     data: Annotated[
         Numbers | UnsetType | None,

@@ -19,14 +19,13 @@ class Wanted(NamedTuple):
 class Request(Struct, frozen=True, gc=False):
     """A decoded request: an array per input, of `rows` rows if the model has a batch axis.
 
-    size: of its body in bytes. batch_key: requests with equal keys can run as one batch; None runs
-    alone. drift: whether its rows count for drift.
+    batch_key: requests with equal keys can run as one batch; None runs alone. drift: whether its
+    rows count for drift.
     """
 
     inputs: Arrays
     rows: int
     outputs: Sequence[Wanted]
-    size: int
     batch_key: Hashable | None
     drift: bool = True
     id: str | None = None

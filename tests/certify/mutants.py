@@ -79,7 +79,7 @@ def what_catches(
 def passes_self_test(model: Path) -> bool:
     """Return whether the model passes the self-test, without which the server refuses it."""
     try:
-        Engine(model)
+        Engine.read(model)
     except ValueError as error:
         if "self-test" not in str(error):
             raise

@@ -16,7 +16,7 @@ def test_every_encoding_gets_the_outputs_of_the_engine(
     images = small_dataset.test_images[:3]
     outputs = infer(server, "batchnorm_mlp", ENCODINGS[encoding](images))
     assert list(outputs) == ["logits", "probabilities"]
-    for name, values in Engine(model).infer({"images": images}).items():
+    for name, values in Engine.read(model).infer({"images": images}).items():
         if name in outputs:
             assert outputs[name].dtype == np.float32
             assert np.array_equal(outputs[name], values)

@@ -26,5 +26,5 @@ def test_onnx_runtime_1_15_gives_the_same_logits(
     images, logits = tmp_path / "images.npy", tmp_path / "logits.npy"
     np.save(images, small_dataset.test_images)
     subprocess.run([tools / "python", "-c", RUN, model, images, logits], check=True)
-    expected = Engine(model).infer({"images": small_dataset.test_images})["logits"]
+    expected = Engine.read(model).infer({"images": small_dataset.test_images})["logits"]
     assert np.allclose(np.load(logits), expected, atol=1e-5)

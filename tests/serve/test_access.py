@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ from tests.serve.process import (
     MODEL,
     connect,
     http_request,
+    memory_mb,
     raw_request,
     serving,
     wait_until,
@@ -139,7 +140,7 @@ def test_a_request_id_is_logged_and_echoed_if_it_is_short_and_printable(
 )
 def test_a_host_must_be_an_address_or_allowed(host: str, allowed: bool) -> None:
     access = Access(hosts=["localhost", "digits.example"])
-    scope = {"path": "/v2", "headers": [(b"host", host.encode())]}
+    scope = {"method": "GET", "path": "/v2", "headers": [(b"host", host.encode())]}
     if allowed:
         access.check(scope)
     else:
@@ -196,3 +197,44 @@ def test_no_page_loads_anything_from_another_host(server: httpx.Client) -> None:
         loaded = re.findall(r'(?:src|href)="([^"]+)"', text)
         assert loaded
         assert [url for url in loaded if "//" in url] == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://HOST"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_a_page_of_another_site_cannot_send_requests(
+    guarded: httpx.Client, headers: dict[str, str], status: int
+) -> None:
+    host = guarded.base_url.netloc.decode()
+    sent = {name: value.replace("HOST", host) for name, value in headers.items()}
+    sent |= HEADERS | {"Authorization": f"Bearer {TOKEN}", "Content-Type": "text/plain"}
+    assert guarded.post(INFER, content=BODY, headers=sent).status_code == status
+    assert guarded.get(MODEL, headers=sent).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_thousand_long_hosts_are_refused_and_not_remembered(
+    model: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with serving(model) as (process, address), connect(address) as client:
+        before = memory_mb(process)
+        with client.makefile("rb") as responses:
+            for number in range(1024):
+                client.sendall(b"GET /v2 HTTP/1.1\r\nHost: %d%s\r\n\r\n" % (number, b"a" * 60_000))
+                assert responses.readline().startswith(b"HTTP/1.1 421")
+                headers = dict(line.split(b": ") for line in iter(responses.readline, b"\r\n"))
+                responses.read(int(headers[b"content-length"]))
+        growth = memory_mb(process) - before
+    record_property("growth", f"{growth:.0f} MB")
+    assert growth < 16

@@ -13,6 +13,7 @@ from onnx import parser
 
 from serve.http.app import MAX_OTHER_BYTES
 from serve.model.engine import Engine
+from serve.protocol.numbers import RequestError
 from serve.protocol.tensors import DATATYPES, Arrays
 from tests.serve.other_models import HEADER, INPUTS, MODELS, request, write
 from tests.serve.process import decoder, serving
@@ -113,7 +114,7 @@ def test_other_inputs_are_refused_with_the_reason(
 @pytest.mark.parametrize("value", [2**63, -1, 0.5, True, "1", None])
 def test_a_number_that_does_not_fit_is_refused(tmp_path: Path, value: Any) -> None:
     text = "unsigned (uint32[N, 1] x) => (uint32[N, 1] y) { y = Identity (x) }"
-    engine = Engine(write(tmp_path, text))
+    engine = Engine.read(write(tmp_path, text))
     tensor = {"name": "x", "datatype": "UINT32", "shape": [1, 1], "data": [value]}
     with pytest.raises(ValueError, match=r"x must hold UINT32|Expected `int"):
         decoder(engine).decode(json.dumps({"inputs": [tensor]}).encode())
@@ -133,7 +134,7 @@ def test_a_bool_of_raw_bytes_is_0_or_1(client: httpx.Client) -> None:
 def test_a_model_of_text_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "text (string[N] x) => (string[N] y) { y = Identity (x) }")
     with pytest.raises(ValueError, match=r"x is a tensor.string., this server carries BOOL, UINT8"):
-        Engine(path)
+        Engine.read(path)
 
 
 def test_two_models_of_one_name_need_names_of_their_own(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_two_models_of_one_name_need_names_of_their_own(tmp_path: Path) -> None:
 def test_inputs_whose_first_axes_differ_have_no_batch(tmp_path: Path) -> None:
     text = "product (float[M, K] a, float[K, N] b) => (float[M, N] y) { y = MatMul (a, b) }"
     inputs = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 4), np.float32)}
-    engine = Engine(write(tmp_path, text))
+    engine = Engine.read(write(tmp_path, text))
     assert not engine.batches
     found = decoder(engine).decode(request(inputs)[0])
     assert np.array_equal(engine.infer(found.inputs)["y"], np.full((2, 4), 3))
@@ -158,8 +159,8 @@ def test_a_name_that_no_path_can_have_is_refused(tmp_path: Path, name: str) -> N
     model.graph.name = name
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="use --model NAME=PATH"):
-        Engine(tmp_path / "model.onnx")
-    assert Engine(tmp_path / "model.onnx", "half").name == "half"
+        Engine.read(tmp_path / "model.onnx")
+    assert Engine.read(tmp_path / "model.onnx", "half").name == "half"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_number_that_would_become_infinite_is_refused(
     tmp_path: Path, datatype: str, number: float
 ) -> None:
     text = f"numbers ({datatype}[N] x) => ({datatype}[N] y) {{ y = Identity (x) }}"
-    engine = Engine(write(tmp_path, text))
+    engine = Engine.read(write(tmp_path, text))
     name = engine.inputs[0].datatype.name
     tensor = {"name": "x", "datatype": name, "shape": [1], "data": [number]}
     with pytest.raises(ValueError, match=f"x must hold {name}: a number is too large"):
@@ -177,10 +178,14 @@ def test_a_number_that_would_become_infinite_is_refused(
 
 
 def test_shapes_that_no_array_has_are_refused(tmp_path: Path) -> None:
+    huge = b"1" + bytes(4299).replace(b"\0", b"0")
+    large = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[%s,1,1],"data":[]}]}' % huge
     text = "open (float[N, H, W] x) => (float[N, H, W] y) { y = Identity (x) }"
-    decode = decoder(Engine(write(tmp_path, text))).decode
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 0, 2**70], "data": []}
+    decode = decoder(Engine.read(write(tmp_path, text))).decode
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 0, 2**62], "data": []}
     with pytest.raises(ValueError, match="cannot have shape"):
         decode(json.dumps({"inputs": [tensor]}).encode())
+    with pytest.raises(RequestError, match=r"Expected `int`|out of range"):
+        decode(large)
     with pytest.raises(ValueError, match="does not tell the shape of x"):
         decode(b"1234", 0)

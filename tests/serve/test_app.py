@@ -1,6 +1,7 @@
 import asyncio
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -28,7 +29,7 @@ def test_a_response_has_the_engines_outputs(
     images = small_dataset.test_images[:3]
     response = infer(server, images)
     assert response.status_code == 200
-    tensors = Engine(model).infer({"images": images})
+    tensors = Engine.read(model).infer({"images": images})
     for output in response.json()["outputs"]:
         values = np.array(output["data"], np.float32).reshape(output["shape"])
         assert np.array_equal(values, tensors[output["name"]])
@@ -40,21 +41,38 @@ def test_server_and_model_describe_themselves(server: httpx.Client, model: Path)
     metadata = server.get(MODEL).json()
     assert metadata["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
     assert [output["name"] for output in metadata["outputs"]] == ["logits", "probabilities"]
-    assert metadata["versions"] == [Engine(model).version]
+    assert metadata["versions"] == [Engine.read(model).version]
     assert server.get(f"{MODEL}/versions/{metadata['versions'][0]}").json() == metadata
 
 
 def test_the_health_routes_report_live_and_ready(server: httpx.Client, model: Path) -> None:
-    for path in ("/v2/health/live", "/v2/health/ready"):
-        assert server.get(path).json() == {"live": True, "ready": True}
-    for path in (f"{MODEL}/ready", f"{MODEL}/versions/{Engine(model).version}/ready"):
+    assert server.get("/v2/health/live").json() == {"live": True}
+    assert server.get("/v2/health/ready").json() == {"live": True, "ready": True}
+    for path in (f"{MODEL}/ready", f"{MODEL}/versions/{Engine.read(model).version}/ready"):
         assert server.get(path).json() == {"name": "batchnorm_mlp", "ready": True}
+
+
+def test_many_health_checks_at_once_run_one_self_test(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.read(model)
+    app = App(ServedModels([engine]), Access(), start=lambda: None)
+
+    async def check() -> set[int]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            checks = [client.get(path) for path in ("/v2/health/ready", "/v2/health/live") * 20]
+            return {response.status_code for response in await asyncio.gather(*checks)}
+
+    monkeypatch.setattr(engine, "infer", Mock(wraps=engine.infer))
+    assert asyncio.run(check()) == {200}
+    assert engine.infer.call_count == 1  # type: ignore[attr-defined]
 
 
 def test_readiness_is_503_while_the_model_fails(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(model)
+    engine = Engine.read(model)
     app = App(ServedModels([engine]), Access(), start=lambda: None)
     paths = ("/v2/health/ready", f"{MODEL}/ready")
 
@@ -63,6 +81,7 @@ def test_readiness_is_503_while_the_model_fails(
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return [(await client.get(path)).status_code for path in paths]
 
+    monkeypatch.setattr("serve.model.served.TEST_S", 0)
     with monkeypatch.context() as patch:
         patch.setattr(engine, "infer", lambda _inputs: 1 / 0)
         assert asyncio.run(statuses()) == [503, 503]

@@ -10,6 +10,7 @@ import pytest
 from pipeline.data.load import Dataset
 from serve.model.batching import OverloadError
 from serve.model.engine import Engine
+from serve.model.file import read_model
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
 from serve.protocol.tensors import Arrays
@@ -21,7 +22,7 @@ class Watched(Engine):
 
     def __init__(self, path: Path) -> None:
         self.sizes: list[int] = []
-        super().__init__(path)
+        super().__init__(read_model(path))
         self.sizes.clear()  # those of the self-test
 
     def infer(self, inputs: Arrays) -> Arrays:
@@ -63,7 +64,7 @@ def test_a_request_beyond_the_limit_is_refused_immediately(
     model: Path, small_dataset: Dataset
 ) -> None:
     async def infer_too_much() -> None:
-        served = ServedModel(Engine(model), Metrics())
+        served = ServedModel(Engine.read(model), Metrics())
         served.batcher.max_waiting = 4
         first = infer(served, small_dataset.test_images[:3])
         with pytest.raises(OverloadError):
@@ -105,7 +106,7 @@ def test_a_failure_reaches_the_requests_that_cause_it_and_no_other(
 def test_requests_that_fail_are_freed_without_garbage_collection(
     model: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    engine = Engine(model)
+    engine = Engine.read(model)
     monkeypatch.setattr(engine, "infer", lambda _inputs: 1 / 0)
 
     async def infer_all() -> list[weakref.ref[np.ndarray]]:
@@ -132,7 +133,7 @@ def test_no_caller_is_lost_if_recording_its_batch_fails(
     model: Path, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     async def infer_all() -> None:
-        served = ServedModel(Engine(model), Metrics())
+        served = ServedModel(Engine.read(model), Metrics())
         with monkeypatch.context() as patch:
             patch.setattr(served.metrics, part, lambda *_: 1 / 0)
             requests = (infer(served, small_dataset.test_images[:1]) for _ in range(2))
@@ -145,7 +146,7 @@ def test_no_caller_is_lost_if_recording_its_batch_fails(
 
 def test_a_canceled_request_does_not_affect_the_others(model: Path, small_dataset: Dataset) -> None:
     async def infer_all() -> None:
-        served = ServedModel(Engine(model), Metrics())
+        served = ServedModel(Engine.read(model), Metrics())
         canceled, other = (infer(served, small_dataset.test_images[:1]) for _ in range(2))
         canceled.cancel()
         await other

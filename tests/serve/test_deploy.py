@@ -74,7 +74,7 @@ def test_the_manifest_has_only_fields_that_kserve_knows(repository: Path, model:
         assert set(part) <= set(kind.attribute_map.values())
     assert manifest["metadata"]["name"] == "batchnorm-mlp"
     assert predictor["model"]["modelFormat"]["name"] == "triton"
-    version = Engine(model).version
+    version = Engine.read(model).version
     assert manifest["metadata"]["labels"] == {"model-version": version}
     assert predictor["model"]["storageUri"] == f"s3://models/mnist-batchnorm/{version}"
 

@@ -59,7 +59,7 @@ def exposition(model: Path, images: np.ndarray) -> str:
 
     async def infer_twice() -> str:
         metrics = Metrics()
-        served = ServedModel(Engine(model), metrics)
+        served = ServedModel(Engine.read(model), metrics)
         for _ in range(2):
             await infer(served, images)
         return metrics.exposition().decode()
@@ -70,7 +70,7 @@ def exposition(model: Path, images: np.ndarray) -> str:
 def test_the_engine_returns_the_tensor_that_the_model_names(
     model: Path, small_dataset: Dataset
 ) -> None:
-    engine = Engine(model)
+    engine = Engine.read(model)
     assert engine.statistics
     outputs = engine.infer({"images": small_dataset.test_images[:5]})
     assert outputs[engine.statistics.tensor].shape == (5, 128)

@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import httpx
 import numpy as np
@@ -12,6 +13,10 @@ from starlette.exceptions import HTTPException
 
 from serve.http.bodies import MAX_BODY_BYTES
 from serve.http.compression import read_encoding
+from serve.protocol.encoder import Encoder
+from serve.protocol.numbers import RequestError
+from serve.protocol.request import Request, Wanted
+from serve.protocol.tensors import DATATYPES, Tensor
 from tests.serve.exchanges import INFER, ONE, THREE, json_request, outputs
 
 JSON = json_request("json").body
@@ -154,3 +159,13 @@ def test_rows_that_say_so_are_left_out_of_the_drift_window(new_server: httpx.Cli
 
     assert score(drift=False) == "NaN"
     assert float(score()) > 0.1
+
+
+@pytest.mark.parametrize(("numbers", "binary"), [(2**20 + 1, False), (2**23 + 1, True)])
+def test_an_answer_that_would_take_too_much_memory_is_refused(numbers: int, binary: bool) -> None:
+    (tensor,) = [Tensor("y", DATATYPES["tensor(float)"], (-1,))]
+    encoder = Encoder([tensor], False, {})
+    for size in (numbers - 1, numbers):
+        request = Request({}, 1, [Wanted("y", binary)], None)
+        with nullcontext() if size < numbers else pytest.raises(RequestError, match="ask for less"):
+            encoder.encode("model", "1", request, {"y": np.zeros(size, np.float32)})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from serve.http.bodies import MAX_BODY_BYTES, Headers, Reader, Writer
+from serve.http.bodies import MAX_BODY_BYTES, Budget, Headers, Reader
 from serve.http.infer import PATH, Inference
 from serve.model.engine import Engine
 from serve.model.served import ServedModels
@@ -40,13 +40,16 @@ def infer_pieces(
     assert path
 
     async def respond() -> None:
-        reader = Reader(timeout_s)
+        budget = Budget()
+        reader = Reader(budget, timeout_s)
         scope = {"headers": headers or []}
-        inference = Inference(models, reader, Writer())
+        inference = Inference(models, reader, budget)
         answering = asyncio.create_task(inference.respond(path, scope, receive, send))
         while not answering.done():
             await asyncio.sleep(0.01)
             reader.cancel_slow()
+
+        assert budget.left == Budget().left
 
     asyncio.run(respond())
     return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
@@ -54,7 +57,7 @@ def infer_pieces(
 
 @pytest.fixture
 def models(model: Path) -> ServedModels:
-    return ServedModels([Engine(model)])
+    return ServedModels([Engine.read(model)])
 
 
 def test_a_body_in_pieces_is_one_body(models: ServedModels) -> None:

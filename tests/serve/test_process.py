@@ -1,23 +1,27 @@
 """The real `python -m serve`: its warnings, its log, and overload."""
 
 import http.client
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from pipeline.core.inference import json_request
 from serve.__main__ import check
 from tests.serve.load import Served, load
 from tests.serve.other_models import request
-from tests.serve.process import Record, connect, http_request, raw_request, serving
+from tests.serve.process import INFER, Record, connect, http_request, raw_request, serving
 
 ROWS = np.ones((1024, 3), np.float32)
 BURSTS = 50
@@ -98,3 +102,53 @@ def status(client: socket.socket) -> int:
     response.begin()
     response.read()
     return response.status
+
+
+def test_an_upgrade_that_is_not_offered_is_ignored_and_the_connection_goes_on(model: Path) -> None:
+    body, headers = raw_request(np.zeros((1, 28, 28), np.uint8))
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMA"}
+    request = http_request("POST", INFER, body, **headers, **upgrade)
+    next_request = http_request("GET", "/v2", b"", **upgrade)
+    with (
+        serving(model) as (_, address),
+        connect(address) as client,
+        client.makefile("rb") as responses,
+    ):
+        for cut in (10, len(request) - len(body), len(request) - 3):
+            client.sendall(request[:cut])
+            time.sleep(0.05)
+            client.sendall(request[cut:] + next_request)
+            for _ in range(2):
+                assert responses.readline() == b"HTTP/1.1 200 OK\r\n"
+                lines = dict(line.split(b": ") for line in iter(responses.readline, b"\r\n"))
+                responses.read(int(lines[b"content-length"]))
+
+
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+public class Client {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();
+        var text = HttpResponse.BodyHandlers.ofString();
+        var body = HttpRequest.BodyPublishers.ofString(arguments[1]);
+        var request = HttpRequest.newBuilder(URI.create(arguments[0])).POST(body).build();
+        for (int i = 0; i < 3; i++)
+            System.out.println(client.send(request, text).statusCode());
+    }
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("javac"), reason="needs a JDK: apt-get install default-jdk")
+def test_javas_client_which_asks_for_http_2_is_answered(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "Client.java").write_text(JAVA)
+    image = np.zeros((1, 28, 28), np.uint8)
+    body, _ = json_request(image)
+    with serving(model) as (_, address):
+        done = subprocess.run(
+            ["java", str(tmp_path / "Client.java"), address + INFER, body.decode()],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.stdout.split() == ["200"] * 3, done.stderr

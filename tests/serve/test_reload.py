@@ -20,6 +20,7 @@ from serve.model.reload import Reloader
 from serve.model.served import ServedModels
 from tests.serve.bad_models import BAD
 from tests.serve.load import Served, load, versions
+from tests.serve.other_models import MODELS, write
 from tests.serve.process import INFER, MODEL, Record, raw_request, serving, wait_until
 
 NAMES = ["batchnorm_mlp", "two_inputs", "no_batch"]
@@ -120,10 +121,10 @@ def test_whatever_a_load_raises_the_next_one_works(
     error: Exception | type[Exception],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    next_load = Mock(side_effect=[error, Engine(other_model)])
+    next_load = Mock(side_effect=[error, Engine.read(other_model)])
 
     async def reload_twice() -> None:
-        models, requests = ServedModels([Engine(model)]), queue.SimpleQueue[int]()
+        models, requests = ServedModels([Engine.read(model)]), queue.SimpleQueue[int]()
         (old,) = [engine.version for engine in models.engines()]
         Reloader([next_load], models, requests).start()
         requests.put(signal.SIGHUP)
@@ -149,12 +150,36 @@ def test_poll_swaps_without_a_signal(model: Path, other_model: Path) -> None:
         wait_until(lambda: httpx.get(address + MODEL).json()["versions"] != version)
 
 
+def logged(log: Path, text: str) -> bool:
+    return text in log.read_text()
+
+
+def test_a_reload_keeps_the_name_and_refuses_other_inputs(
+    model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    log, renamed = tmp_path / "log", onnx.load(other_model)
+    renamed.graph.name = "another_network"
+    failed = 'inference_reload_failed{model="batchnorm_mlp"} '
+    with serving(model, log=log) as (process, address):
+        version = httpx.get(address + MODEL).json()["versions"]
+        for content, seen in (
+            (onnx.load(write(tmp_path, MODELS["two_inputs"])), "other inputs or outputs"),
+            (renamed, "replaces version"),
+        ):
+            onnx.save(content, model)
+            process.send_signal(signal.SIGHUP)
+            wait_until(partial(logged, log, seen))
+            metrics = httpx.get(f"{address}/metrics").text
+            assert f"{failed}{'0.0' if content is renamed else '1.0'}" in metrics
+        assert httpx.get(address + MODEL).json()["versions"] != version
+
+
 @pytest.mark.slow
 def test_a_file_that_is_rewritten_in_place_while_polled_is_never_served_torn(
     several: list[Served], model: Path, other_model: Path, record_property: Record
 ) -> None:
     contents = [path.read_bytes() for path in (other_model, model)]
-    whole = {Engine(path).version for path in (model, other_model)}
+    whole = {Engine.read(path).version for path in (model, other_model)}
     with (
         serving(model, "--poll", "0.02") as (_, address),
         load(address, several[:1], clients=1) as seen,

@@ -23,14 +23,15 @@ from tests.serve.process import (
 )
 
 HANGING = """
-import sys, time, pathlib, serve.__main__, serve.worker
-load, hang = serve.worker.load_engine, pathlib.Path(sys.argv.pop(1))
-def load_or_hang(model):
+import sys, time, pathlib, serve.__main__
+from serve.model.loader import Loader
+load, hang = Loader.load, pathlib.Path(sys.argv.pop(1))
+def load_or_hang(*arguments):
     while hang.exists():
         hang.with_suffix(".seen").touch()
         time.sleep(0.1)
-    return load(model)
-serve.worker.load_engine = load_or_hang
+    return load(*arguments)
+Loader.load = load_or_hang
 serve.__main__.main()
 """
 
