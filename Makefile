@@ -50,7 +50,7 @@ ui: $(MAIN) ## Show every run in MLflow at http://127.0.0.1:5000.
 	@python -m pipeline.tracking
 	case "$$MLFLOW_TRACKING_URI" in http*) ;; *) \
 	    export MLFLOW_BACKEND_STORE_URI="$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"; \
-	    mlflow ui;; esac
+	    mlflow ui --allowed-hosts 'localhost:*,127.0.0.1:*';; esac
 
 bench: $(ALL) data ## Time training and serving against peers.
 	python -m bench.pipeline
