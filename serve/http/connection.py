@@ -6,7 +6,6 @@ and waits forever for a client that stops halfway.
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import Sized
 from http import HTTPStatus
 
@@ -41,7 +40,7 @@ class Parser(httptools.HttpRequestParser):
         try:
             super().feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if not self.drops_head():
+            if self.get_method() == b"CONNECT":
                 raise
             method, url, version = self.get_method(), self._connection.url, self.get_http_version()
             lines = [method + b" " + url + b" HTTP/" + version.encode()]
@@ -49,10 +48,6 @@ class Parser(httptools.HttpRequestParser):
             lines += [name + b": " + value for name, value in headers if name != b"upgrade"]
             (end,) = upgrade.args
             self.feed_data(b"\r\n".join([*lines, b"", data[end:]]))
-
-    def drops_head(self) -> bool:
-        """Return whether the current request asks for an upgrade."""
-        return bool(self.should_upgrade()) and self.get_method() != b"CONNECT"
 
 
 class Flow(FlowControl):
@@ -87,7 +82,7 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         self._budget = budget
         self._held = 0  # bytes of the budget
-        self._heads: deque[int] = deque()  # bytes of each request that has no response yet
+        self._heads = 0  # bytes of the large heads of requests without a response
         self._head_bytes = 0  # received since the last head or piece of a body
         self._progress = self.loop.time()  # of the client: when it last let the server go on
         self._refused = False
@@ -128,11 +123,12 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse_head()
-        self._hold()
+        if self._head_bytes > SMALL_BYTES or self._heads:
+            self._hold()
 
     def _hold(self) -> None:
         """Take from the budget what waits in this connection; end it if too much waits in all."""
-        held = self._head_bytes + sum(self._heads)
+        held = self._head_bytes + self._heads
         if self.flow.write_paused:
             held += self.transport.get_write_buffer_size()
         self._budget.left += self._held - held
@@ -152,15 +148,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
-        if not self.parser.drops_head():
-            self._heads.append(self._head_bytes)
-            self._head_bytes = 0
-            super().on_headers_complete()
+        if self._head_bytes > SMALL_BYTES:
+            self._heads += self._head_bytes
+        self._head_bytes = 0
+        super().on_headers_complete()
 
-    def on_message_complete(self) -> None:
-        """Let the request read its whole body."""
-        if not self.parser.drops_head():
-            super().on_message_complete()
+    def _should_upgrade(self) -> bool:
+        """Return whether uvicorn must drop the current head, which `Parser` parses again."""
+        return self.parser.get_method() != b"CONNECT"
 
     def on_body(self, body: bytes) -> None:
         """Pass a piece of the body on."""
@@ -172,8 +167,9 @@ class Connection(HttpToolsProtocol):
         self._progress = self.loop.time()
         if self.transport.is_closing():
             return
-        self._heads.popleft()
-        self._hold()
+        if self._heads and not self.pipeline:
+            self._heads = 0
+            self._hold()
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from serve.protocol.tensors import Arrays, Tensor, read_tensor
 
 NAME = re.compile(r"[\w.-]+")
 TOLERANCE = 1e-3  # of a self-test
+SLOW_S = 0.005
 log = logging.getLogger("serve")
 
 
@@ -31,6 +33,8 @@ class Engine:
     statistics: the moments that drift is measured by, or None. The graph then has one more output,
         the drift tensor.
     labels: the names of the classes, by the output whose last axis has them.
+    is_slow: whether the next run may take longer than `SLOW_S`: the last one did, or its input says
+        how long it takes, by loops or axes of any size.
     """
 
     def __init__(self, file: ModelFile, name: str | None = None, threads: int = 1) -> None:
@@ -73,12 +77,15 @@ class Engine:
         self.outputs = [read_tensor(node) for node in declared]
         tensors, first_axes = self.inputs + self.outputs, {str(node.shape[:1]) for node in inputs}
         self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
+        axes = {size for t in self.inputs for size in t.shape[1 if self.batches else 0 :]}
+        self._is_open = -1 in axes
+        self.is_slow = self._is_unbounded = file.loops or self._is_open
         self.labels = read_labels(self.metadata, self.outputs)
 
     def _try(self) -> None:
         """Run one row and, as a graph may fix what its tensors leave open, two; but not if other
         axes are open too, since nobody knows which sizes the graph allows."""
-        if any(-1 in tensor.shape[1 if self.batches else 0 :] for tensor in self.inputs):
+        if self._is_open:
             return
         for rows in (1, 2) if self.batches else (1,):
             for name, values in self.infer(self._filled([0] * rows)).items():
@@ -105,7 +112,9 @@ class Engine:
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the model on one array per input; return the outputs by name, and the drift tensor
         (N, units) float32 if there are statistics."""
+        start = time.perf_counter()
         values = self._session.run(self._names, inputs)
+        self.is_slow = self._is_unbounded or time.perf_counter() - start > SLOW_S
         return dict(zip(self._names, values, strict=True))
 
     def self_test(self) -> None:

@@ -12,11 +12,13 @@ from onnx.external_data_helper import uses_external_data
 class ModelFile(NamedTuple):
     """An ONNX file.
 
-    path: where it was. name: the graph's. version: the first 12 digits of the content's SHA-256.
+    path: where it was. loops: whether its input may say for how long it runs. name: the graph's.
+    version: the first 12 digits of the content's SHA-256.
     """
 
     path: Path
     content: bytes
+    loops: bool
     name: str
     version: str
     metadata: dict[str, str]
@@ -36,23 +38,23 @@ def read_model(path: Path) -> ModelFile:
     version = hashlib.sha256(content).hexdigest()[:12]
     try:
         model = onnx.load_from_string(content)
-        if any(uses_external_data(tensor) for tensor in tensors(model)):
+        if any(uses_external_data(tensor) for tensor in find(onnx.TensorProto, model)):
             raise ValueError("its weights are in other files: export them into one")
     except Exception as error:  # protobuf raises many types
         raise unusable(path, error) from error
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return ModelFile(path, content, model.graph.name, version, metadata)
+    loops = any(node.op_type in ("Loop", "Scan") for node in find(onnx.NodeProto, model))
+    return ModelFile(path, content, loops, model.graph.name, version, metadata)
 
 
-def tensors(message: Any) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor in a message of ONNX, those in its subgraphs and functions too."""
-    if isinstance(message, onnx.TensorProto):
+def find(kind: type[object], message: Any) -> Iterator[Any]:
+    """Yield every message of a kind in a message, those in its subgraphs and functions too."""
+    if isinstance(message, kind):
         yield message
-    else:
-        for field, value in message.ListFields():
-            if field.message_type:
-                for part in [value] if hasattr(value, "ListFields") else value:
-                    yield from tensors(part)
+    for field, value in message.ListFields():
+        if field.message_type:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from find(kind, part)
 
 
 def unusable(path: Path, error: Exception) -> ValueError:

@@ -1,4 +1,4 @@
-"""A thread of a model's own, so that a model that is slow stops no other."""
+"""A thread of a model's own, so that a model that is slow stops no other and no route."""
 
 import asyncio
 import weakref
