@@ -153,7 +153,8 @@ def test_a_run_changed_in_mlflow_is_reported_by_trace_and_recorded_again_once_it
 def test_a_damaged_store_is_made_again_by_the_commands_in_the_error(
     run: Run, project: Path, damage: str
 ) -> None:
-    content = bytearray((project / "mlflow.db").read_bytes())
+    whole, damaged = (project / "mlflow.db").read_bytes(), project / "mlflow.db.damaged"
+    content = bytearray(whole)
     content[101] ^= 1  # in the list of tables
     size = {"empty": 0, "cut": len(content) // 2, "a bit flipped": len(content)}[damage]
     (project / "mlflow.db").write_bytes(content[:size])
@@ -162,6 +163,8 @@ def test_a_damaged_store_is_made_again_by_the_commands_in_the_error(
     (advice,) = re.findall("`(.*)`", error_of(run, "python -m pipeline.promote"))
     assert "version 1 was judged champion" in run(advice).stdout
     assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
+    damaged.write_bytes(whole)
+    damaged.replace(project / "mlflow.db")  # which the tests' own connections still have open
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ def test_a_changed_byte_of_data_stops_the_pipeline_and_the_errors_advice_restore
         assert "Traceback" not in output
         assert stages_run(output) == ["train"]
         (advice,) = set(re.findall("run `(git [^`]*)`", output))
-        assert advice == "git checkout data.dvc && dvc checkout data.dvc"
+        assert advice == "git checkout data.dvc && dvc checkout --force data.dvc"
         run(advice)
         assert path.read_bytes() == content
         assert stages_run(run("dvc repro").stdout) == []

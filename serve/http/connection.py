@@ -9,45 +9,19 @@ import json
 from collections.abc import Sized
 from http import HTTPStatus
 
-import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from serve.http.bodies import SMALL_BYTES, Budget
+from serve.http.parser import Parser
 
 MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
 MAX_HEADERS = 100
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
 MAX_CONNECTIONS = 400  # per process
 CLIENT_S = 10.0  # for a client to send the next request's head, or to read a response
-
-
-class Parser(httptools.HttpRequestParser):
-    """A parser that ignores upgrades, of which this server offers none (RFC 9110, 7.8).
-
-    httptools ends the request at its head. So that head is dropped, and parsed again without the
-    upgrade.
-    """
-
-    def __init__(self, connection: "Connection") -> None:
-        super().__init__(connection)
-        self._connection = connection
-
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
-        """Parse what has arrived."""
-        try:
-            super().feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self.get_method() == b"CONNECT":
-                raise
-            method, url, version = self.get_method(), self._connection.url, self.get_http_version()
-            lines = [method + b" " + url + b" HTTP/" + version.encode()]
-            headers = self._connection.headers
-            lines += [name + b": " + value for name, value in headers if name != b"upgrade"]
-            (end,) = upgrade.args
-            self.feed_data(b"\r\n".join([*lines, b"", data[end:]]))
 
 
 class Flow(FlowControl):

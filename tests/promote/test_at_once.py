@@ -28,7 +28,7 @@ from tests.support import empty_store, free_port, write_below
 from tests.test_outages import mlflow_server
 
 IMAGES = 1000
-CLONES, ROUNDS = 4, 2
+CLONES, ROUNDS = 4, 1
 PROMOTE = PromoteParams(min_test_accuracy=0, margin=0.05)
 
 # MLflow's own, as it is imported
@@ -182,11 +182,11 @@ def test_of_four_clones_that_promote_at_once_no_inferior_one_ends_as_champion(
             clone.start()
         try:
             for turn in range(ROUNDS):
-                start.wait(timeout=120)
-                start.wait(timeout=120)
+                start.wait(timeout=600)
+                start.wait(timeout=600)
                 seen.append(champion(client))
                 assert seen[-1] == min(models(n)[turn] for n in range(CLONES))
-                start.wait(timeout=120)
+                start.wait(timeout=600)
         finally:
             start.abort()
             for clone in clones:
