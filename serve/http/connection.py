@@ -113,17 +113,19 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, or end the connection if it exceeds a limit."""
         large = len(self.headers) > MAX_HEADERS
-        if self._head_bytes > MAX_HEAD_BYTES:  # most of it may be the body
+        head_bytes = self._head_bytes
+        if head_bytes > SMALL_BYTES:  # most of it may be the body
             sizes = [len(name) + len(value) for name, value in self.headers]
-            large |= sum(sizes, len(self.url)) > MAX_HEAD_BYTES
+            head_bytes = sum(sizes, len(self.url))
+            large |= head_bytes > MAX_HEAD_BYTES
         if large:
             self._refuse_head()
         elif len(self.pipeline) >= MAX_AHEAD:
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
-        if self._head_bytes > SMALL_BYTES:
-            self._heads += self._head_bytes
+        if head_bytes > SMALL_BYTES:
+            self._heads += head_bytes
         self._head_bytes = 0
         super().on_headers_complete()
 
