@@ -58,16 +58,16 @@ def judge(
     if not rivals:
         return Verdict(CHAMPION, "it passes, and no other version is the champion")
     bounds = {version: lower_bound(correct, rivals[version]) for version in rivals}
-    best = min(bounds, key=bounds.__getitem__)
+    closest = min(bounds, key=bounds.__getitem__)
     figures = (
-        f"promote.margin = {params.margin} less accurate than version {best}, the best champion "
-        f"so far: {int((correct & ~rivals[best]).sum())} test images only it answers correctly, "
-        f"{int((rivals[best] & ~correct).sum())} only version {best}, so the difference is above "
-        f"{bounds[best]:.4f} with {CONFIDENCE:.0%} confidence"
+        f"promote.margin = {params.margin} less accurate than the champion version {closest}: "
+        f"{int((correct & ~rivals[closest]).sum())} test images only it answers correctly, "
+        f"{int((rivals[closest] & ~correct).sum())} only version {closest}, so the difference is "
+        f"above {bounds[closest]:.4f} with {CONFIDENCE:.0%} confidence"
     )
-    if bounds[best] <= -params.margin:
-        return Verdict(CHALLENGER, f"it may be more than {figures}", best)
-    return Verdict(CHAMPION, f"it is less than {figures}")
+    if bounds[closest] <= -params.margin:
+        return Verdict(CHALLENGER, f"it may be more than {figures}", closest)
+    return Verdict(CHAMPION, f"it is at most {figures}")
 
 
 def correct_answers(model: bytes, dataset: Dataset) -> np.ndarray:

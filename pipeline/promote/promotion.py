@@ -48,8 +48,8 @@ def promote() -> None:
         if not (version and last and sound and (last.judged, last.run_id) == (judged, run_id)):
             last = promote_again(client, version, run_id, judged)
             champion = registry.find_alias(client, CHAMPION)
-            version = registry.find_version(client, judged["model.sha256"], run_id)
-        assert version
+            # Its tags are new; and the newest version of the model may be another clone's.
+            version = client.get_model_version(registry.registered_name(), str(last.version))
         add_cards(client, version)
         files.write_atomically(files.PROMOTION, last.model_dump_json(indent=2).encode())
     print_summary(last, champion)

@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from serve.http.bodies import SMALL_BYTES, Budget
 from serve.http.parser import Parser
 
-MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
+MAX_HEAD_BYTES = 32 * 2**10  # the request line with the headers, or the trailers
 MAX_HEADERS = 100
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
 MAX_CONNECTIONS = 400  # per process

@@ -49,7 +49,7 @@ class Batcher:
         start: when the request arrived, by time.perf_counter().
 
         Raises:
-            OverloadError: too much is waiting.
+            OverloadError: too many rows are waiting.
         """
         if self.waiting + request.rows > self.max_waiting:
             raise OverloadError("too many requests are waiting: try again in a second")

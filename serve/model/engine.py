@@ -16,7 +16,7 @@ from serve.protocol.tensors import Arrays, Tensor, read_tensor
 
 NAME = re.compile(r"[\w.-]+")
 TOLERANCE = 1e-3  # of a self-test
-SLOW_S = 0.005
+SLOW_S = 0.005  # of a run, after which the next one has a thread
 log = logging.getLogger("serve")
 
 

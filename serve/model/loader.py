@@ -71,7 +71,7 @@ class Loader:
             self._folder = TemporaryDirectory(prefix="serve-model-")
             self._pipe, pipe = spawn.Pipe()
             arguments = [pipe, self._folder.name]
-            self._process = spawn.Process(target=answer, args=arguments, daemon=True)
+            self._process = spawn.Process(target=load_for, args=arguments, daemon=True)
             self._process.start()
             pipe.close()  # or its end would go unnoticed
         try:
@@ -96,8 +96,8 @@ def read(where: str, known: State | None, folder: str) -> tuple[State, ModelFile
     return None if found == known else (found, read_model(fetch(where, folder)))
 
 
-def answer(pipe: Connection, folder: str) -> None:
-    """Answer a loader until it ends: read what it asks for, and try what is new."""
+def load_for(pipe: Connection, folder: str) -> None:
+    """Serve a loader until it ends: read what it asks for, and try what is new."""
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for the server
         signal.signal(number, signal.SIG_IGN)
     loader = multiprocessing.parent_process()

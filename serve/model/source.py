@@ -17,8 +17,7 @@ MLFLOW_SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
-
-State = tuple[object, ...]
+State = tuple[object, ...]  # of a source; see `state`
 
 
 class Source(NamedTuple):

@@ -59,6 +59,7 @@ def promote(folder: Path, exported: bytes, wrong: int) -> str:
     with pytest.MonkeyPatch.context() as patch:
         write_below(folder, patch)
         patch.delenv("DVC_EXP_NAME", raising=False)
+        patch.setattr(registry, "CLONE", str(folder))
         patch.setattr(promotion, "load_params", lambda: params)
         patch.setattr(promotion, "load_dataset", lambda: None)
         patch.setattr(promotion, "record_files", lambda _client: {"batchnorm_mlp": run_id})

@@ -57,7 +57,7 @@ def test_of_several_champions_the_one_that_is_hardest_to_match_decides() -> None
     rivals = {"7": correct_except(range(30)), "8": correct_except(), "9": correct_except(range(9))}
     verdict = judge(True, correct_except(range(30)), rivals, PARAMS)
     assert (verdict.alias, verdict.better) == ("challenger", "8")
-    assert "than version 8, the best champion so far: 0 test images only it" in verdict.reason
+    assert "than the champion version 8: 0 test images only it" in verdict.reason
 
 
 def test_the_bound_is_that_of_bonett_and_price(monkeypatch: pytest.MonkeyPatch) -> None:
