@@ -9,7 +9,7 @@ from starlette.types import Receive
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 4 * 2**20  # also once it is decompressed
-MAX_WAITING_BYTES = 10 * 2**20  # per process, which grows by less than 64 MiB
+MAX_WAITING_BYTES = 20 * 2**20  # per process, which grows by less than 64 MiB
 SMALL_BYTES = 16 * 2**10  # of a connection, which are always allowed
 
 

@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from serve.http.bodies import SMALL_BYTES, Budget
 from serve.http.parser import Parser
 
-MAX_HEAD_BYTES = 32 * 2**10  # the request line with the headers, or the trailers
+MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
 MAX_HEADERS = 100
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
 MAX_CONNECTIONS = 400  # per process
@@ -56,7 +56,7 @@ class Connection(HttpToolsProtocol):
         self.headers = []
         self._budget = budget
         self._held = 0  # bytes of the budget
-        self._heads = 0  # bytes of the large heads of requests without a response
+        self._heads = 0  # bytes of the heads of requests without a response
         self._head_bytes = 0  # received since the last head or piece of a body
         self._progress = self.loop.time()  # of the client: when it last let the server go on
         self._refused = False
@@ -97,7 +97,7 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse_head()
-        if self._head_bytes > SMALL_BYTES or self._heads:
+        if self._head_bytes + self._heads > SMALL_BYTES:
             self._hold()
 
     def _hold(self) -> None:
@@ -114,7 +114,7 @@ class Connection(HttpToolsProtocol):
         """Start the request, or end the connection if it exceeds a limit."""
         large = len(self.headers) > MAX_HEADERS
         head_bytes = self._head_bytes
-        if head_bytes > SMALL_BYTES:  # most of it may be the body
+        if not 0 < head_bytes <= SMALL_BYTES:  # it came with a body, or after another request
             sizes = [len(name) + len(value) for name, value in self.headers]
             head_bytes = sum(sizes, len(self.url))
             large |= head_bytes > MAX_HEAD_BYTES
@@ -124,8 +124,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
-        if head_bytes > SMALL_BYTES:
-            self._heads += head_bytes
+        self._heads += head_bytes
         self._head_bytes = 0
         super().on_headers_complete()
 
@@ -143,9 +142,10 @@ class Connection(HttpToolsProtocol):
         self._progress = self.loop.time()
         if self.transport.is_closing():
             return
-        if self._heads and not self.pipeline:
+        if not self.pipeline:
             self._heads = 0
-            self._hold()
+            if self._held:
+                self._hold()
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())

@@ -15,7 +15,7 @@ from serve.protocol.numbers import RequestError
 from serve.protocol.request import Request, Wanted
 from serve.protocol.tensors import Arrays, Tensor
 
-MAX_BYTES = 2**23  # of an output; as JSON, a number takes eight times as much memory
+MAX_BYTES = 2**24  # of an output; as JSON, a number takes eight times as much memory
 encode_json = msgspec.json.Encoder().encode
 
 

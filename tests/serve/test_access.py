@@ -231,7 +231,7 @@ def test_a_thousand_long_hosts_are_refused_and_not_remembered(
         before = memory_mb(process)
         with client.makefile("rb") as responses:
             for number in range(1024):
-                client.sendall(b"GET /v2 HTTP/1.1\r\nHost: %d%s\r\n\r\n" % (number, b"a" * 30_000))
+                client.sendall(b"GET /v2 HTTP/1.1\r\nHost: %d%s\r\n\r\n" % (number, b"a" * 60_000))
                 assert responses.readline().startswith(b"HTTP/1.1 421")
                 headers = dict(line.split(b": ") for line in iter(responses.readline, b"\r\n"))
                 responses.read(int(headers[b"content-length"]))

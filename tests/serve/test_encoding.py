@@ -161,7 +161,7 @@ def test_rows_that_say_so_are_left_out_of_the_drift_window(new_server: httpx.Cli
     assert float(score()) > 0.1
 
 
-@pytest.mark.parametrize(("numbers", "binary"), [(2**18 + 1, False), (2**21 + 1, True)])
+@pytest.mark.parametrize(("numbers", "binary"), [(2**19 + 1, False), (2**22 + 1, True)])
 def test_an_answer_that_would_take_too_much_memory_is_refused(numbers: int, binary: bool) -> None:
     (tensor,) = [Tensor("y", DATATYPES["tensor(float)"], (-1,))]
     encoder = Encoder([tensor], False, {})
