@@ -9,7 +9,10 @@ from torch import nn
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.provenance import Provenance
-from pipeline.export.graph import is_export, self_test, to_onnx
+from pipeline.data.load import load_dataset
+from pipeline.export.graph import held_out_margins, is_export, self_test, to_onnx
+
+CALIBRATION = 5000  # of the test images, from which drift is measured; the others test the alarm
 
 
 def load_network(key: str) -> nn.Module:
@@ -54,6 +57,7 @@ def metadata(key: str, network: nn.Module) -> dict[str, str]:
         "title": NETWORKS[key].title,
         "color": NETWORKS[key].color,
         **self_test(network),
+        **held_out_margins(network, load_dataset().test_images[:CALIBRATION]),
     }
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,13 +9,14 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
-from torch.fx import symbolic_trace
 
 from pipeline.data.dataset import CLASS_NAMES, IMAGE_SHAPE, SCALE, SHIFT
-from pipeline.export.fold import first_layer, fold, layer
+from pipeline.export.fold import fold
+from serve.model.drift import KEY, margins
 
 # What the ONNX Runtime 1.14 of KServe's Triton runtime, tritonserver 23.05, reads.
 IR_VERSION, OPSET = 8, 18
+QUANTILES = 101
 
 
 class Exported(nn.Module):
@@ -55,7 +55,7 @@ def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.
     assert program is not None
     model = strip_metadata(program.model_proto)
     model.ir_version, model.graph.name = IR_VERSION, name
-    helper.set_model_props(model, all_metadata(network, model, metadata))
+    helper.set_model_props(model, labels() | dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -74,14 +74,7 @@ def is_export(network: nn.Module, model: onnx.ModelProto, metadata: Mapping[str,
         for arrays in (folded, stored)
     )
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    return found == expected and properties == all_metadata(network, model, metadata)
-
-
-def all_metadata(
-    network: nn.Module, model: onnx.ModelProto, metadata: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the metadata of a model: those given, the classes, and what drift is measured by."""
-    return labels() | drift_metadata(network, model) | dict(metadata)
+    return found == expected and properties == labels() | dict(metadata)
 
 
 def strip_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -118,24 +111,23 @@ def self_test(network: nn.Module) -> dict[str, str]:
     return {"self_test": json.dumps({"images": greys.tolist(), "logits": logits.tolist()})}
 
 
-def drift_metadata(network: nn.Module, model: onnx.ModelProto) -> dict[str, str]:
-    """Return what a server watches drift by, or nothing if there is no such layer.
+def held_out_margins(network: nn.Module, images: np.ndarray) -> dict[str, str]:
+    """Return the metadata by which a server notices drift: the shares of the predicted classes of
+    held-out images (N, 28, 28) uint8, and the quantiles of their margins by predicted class.
 
-    drift_tensor: the output of the first layer, linear with batch normalization folded in.
-    unit_mean, unit_std: of each of its units over the training images, which is what batch
-    normalization learned as its bias and weight, (units,).
+    A class that is predicted for none has the quantiles of all.
     """
-    graph = symbolic_trace(network)
-    first = first_layer(graph)
-    linear, norms = layer(graph, first), [layer(graph, node) for node in first.users]
-    if not isinstance(linear, nn.Linear) or linear.in_features != math.prod(IMAGE_SHAPE):
-        return {}
-    norm = norms[0] if len(norms) == 1 else None
-    if not isinstance(norm, nn.BatchNorm1d) or not norm.affine:
-        return {}
-    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")  # of that layer
-    return {
-        "drift_tensor": gemm.output[0],
-        "unit_mean": json.dumps(norm.bias.tolist()),
-        "unit_std": json.dumps(norm.weight.abs().tolist()),
+    logits = float64_logits(network, images)
+    predictions, margin = logits.argmax(axis=1), margins(logits)
+    counts = np.bincount(predictions, minlength=logits.shape[1])
+    levels = np.linspace(0, 1, QUANTILES)
+    quantiles = [
+        np.quantile(margin[predictions == label] if count else margin, levels)
+        for label, count in enumerate(counts)
+    ]
+    found = {
+        "output": "logits",
+        "shares": (counts / len(images)).round(4).tolist(),
+        "quantiles": np.round(quantiles, 4).tolist(),
     }
+    return {KEY: json.dumps(found)}

@@ -15,7 +15,7 @@ from serve import __version__
 from serve.http.access import PAGES
 from serve.http.openapi import INFERENCE, add_schemas, errors
 from serve.model import descriptions
-from serve.model.drift import WINDOW
+from serve.model.drift import ROWS, TOLERANCE
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
 from serve.protocol.messages import INTERNAL_ERROR
 
@@ -125,8 +125,10 @@ def add_page(rest: FastAPI, models: ServedModels) -> None:
     async def page() -> Response:
         text = (PAGE / PAGES["/"]).read_text()
         names = " ".join(engine.name for engine in models.engines())
-        text = text.replace("{{ models }}", html.escape(names))
-        return HTMLResponse(text.replace("{{ window }}", str(WINDOW)))
+        values = {"models": html.escape(names), "rows": ROWS, "tolerance": TOLERANCE}
+        for name, value in values.items():
+            text = text.replace(f"{{{{ {name} }}}}", str(value))
+        return HTMLResponse(text)
 
     def add_file(path: str, name: str) -> None:
         @rest.get(path, include_in_schema=False)

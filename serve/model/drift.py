@@ -1,99 +1,131 @@
-"""Measures how far the request images are from the training images, by the first layer's units.
+"""Notices that a classifier is less sure of the request images, or surer, than of held-out images.
 
-Batch normalization gives each unit of the first layer mean beta and standard deviation |gamma| over
-the training images. Over a window of request images, the unit has mean m and standard deviation s;
-with a = (m - beta) / |gamma| and b = s / |gamma|, the drift of the unit is the Kullback-Leibler
-divergence of N(a, b²) from N(0, 1), (a² + b² - 1) / 2 - ln b, and the score is the mean over units.
+The margin of a row is its highest output minus the second highest. The row's rank is the fraction
+of the held-out images of the same predicted class that have a smaller margin, so that another mix
+of classes changes no rank. While the rows are like the held-out images, the ranks average 0.5.
 
-Source: Kullback and Leibler, "On Information and Sufficiency", 1951; for two normal distributions
-https://en.wikipedia.org/wiki/Kullback-Leibler_divergence#Examples
+The alarm bets against that, on both sides. A stake of s multiplies its capital by
+1 + s (rank - 0.5 - TOLERANCE), or by the same with 1 - rank, and each row brings 1 of new capital.
+At a mean capital of THRESHOLD the alarm rings and starts again. As long as the expected rank of
+each row, given the rows before it, is 0.5 ± TOLERANCE, no capital grows by betting. So among n rows
+at most n / THRESHOLD false alarms are to be expected, whatever else the rows are like, and however
+often the alarm starts again.
+
+Source: Shin, Ramdas and Rinaldo, "E-detectors: A Nonparametric Framework for Sequential Change
+Detection", 2024, https://arxiv.org/abs/2203.03532
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-KEYS = ("drift_tensor", "unit_mean", "unit_std")
-
-# Images per score. A smaller window reacts sooner but separates less: of 1,000 random windows of
-# 256 images, those of the test set score at most 0.012 and those of images shifted by 2 pixels at
-# least 0.036; with 64 images, it is 0.038 and 0.041 (`python -m bench.drift`).
-WINDOW = 256
-
-
-def drift_score(mean: np.ndarray, variance: np.ndarray) -> float:
-    """Return the score of standardized moments, both (units,): 0 if they are 0 and 1."""
-    variance = np.maximum(variance, 1e-12)  # constant units
-    return float(np.mean((mean**2 + variance - 1 - np.log(variance)) / 2))
+KEY = "margins"  # of the metadata
+TOLERANCE = 0.05
+THRESHOLD = 1e6
+STAKES = np.array([0.1, 0.3, 0.6, 1.0])
+ROWS = 64  # scored at once
+WINDOW = 256  # rows in `Drift.rank`
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """The drift tensor's name, and its moments over the training images, (units,) float64."""
-
-    tensor: str
-    mean: np.ndarray
-    std: np.ndarray
-
-    def check(self, values: np.ndarray) -> None:
-        """Raise ValueError unless these may be values of the drift tensor, (N, units) float32."""
-        if values.dtype != np.float32 or values.shape[1:] != self.mean.shape:
-            raise ValueError(
-                f"{self.tensor} must be float32 [-1, {len(self.mean)}], got {values.dtype} "
-                f"[-1, {', '.join(map(str, values.shape[1:]))}]"
-            )
+def margins(outputs: np.ndarray) -> np.ndarray:
+    """Return the highest output of each row (N, classes) minus the second highest, (N,)."""
+    second, highest = np.partition(outputs, (-2, -1), axis=1)[:, -2:].T
+    return np.asarray(highest - second)
 
 
-def read_statistics(metadata: Mapping[str, str]) -> Statistics | None:
-    """Return the statistics in a model's metadata, or None if it has none.
+class Reference(NamedTuple):
+    """The held-out images as the model sees them.
+
+    output: the output whose last axis has the classes. shares: of each predicted class, (classes,).
+    quantiles: of the margins, by predicted class, (classes, levels) ascending.
+    """
+
+    output: str
+    shares: np.ndarray
+    quantiles: np.ndarray
+
+    def ranks(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the ranks (N,) of rows (N, classes): 0 for a margin below all, 1 for one above."""
+        levels = self.quantiles[outputs.argmax(axis=1)]
+        margin = margins(outputs)[:, None]
+        below = (levels < margin).sum(axis=1) + (levels <= margin).sum(axis=1)
+        return ((below - 1) / 2 / (levels.shape[1] - 1)).clip(0, 1)
+
+
+def read_reference(
+    metadata: Mapping[str, str], labels: Mapping[str, list[str]]
+) -> Reference | None:
+    """Return the reference in a model's metadata, or None if it has none.
+
+    labels: the names of the classes, by output.
 
     Raises:
-        ValueError: some are missing or invalid.
+        ValueError: it is invalid.
     """
-    found = [key for key in KEYS if key in metadata]
-    if not found:
+    if KEY not in metadata:
         return None
-    if len(found) < len(KEYS):
-        raise ValueError(f"its metadata must have all or none of {KEYS}, got {found}")
-    moments = {key: np.array(json.loads(metadata[key]), np.float64) for key in KEYS[1:]}
-    mean, std = moments.values()
-    if mean.ndim != 1 or mean.shape != std.shape:
-        shapes = {key: moment.shape for key, moment in moments.items()}
-        raise ValueError(f"unit_mean and unit_std must be one number per unit, got {shapes}")
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        raise ValueError("unit_mean must be finite, and unit_std finite and > 0")
-    return Statistics(metadata["drift_tensor"], mean, std)
+    found = json.loads(metadata[KEY])
+    shares, quantiles = (np.array(found[name], np.float64) for name in ("shares", "quantiles"))
+    classes = len(labels.get(found["output"], ()))
+    if classes < 2 or shares.shape != (classes,) or quantiles.shape[:1] != (classes,):
+        raise ValueError(f"{KEY} must have a share and quantiles for each class of an output")
+    if quantiles.ndim != 2 or quantiles.shape[1] < 2 or not (np.diff(quantiles) >= 0).all():
+        raise ValueError(f"{KEY} must have at least two ascending quantiles for each class")
+    return Reference(found["output"], shares, quantiles)
 
 
-class DriftWindow:
-    """Accumulates the first layer's moments and scores every full window.
+class Alarm:
+    """Rings when the mean of ranks leaves 0.5 ± TOLERANCE."""
 
-    score: the score of the last full window, NaN before the first one.
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._capital = np.zeros((2, len(STAKES)))
+
+    def add(self, ranks: np.ndarray) -> int:
+        """Return how often the alarm rings over these ranks (N,)."""
+        rung = 0
+        while len(ranks):
+            above = ranks[:ROWS, None] - 0.5  # few, so that no product becomes 0
+            gains = np.stack([above, -above], axis=1) - TOLERANCE
+            products = np.cumprod(1 + STAKES * gains, axis=0)  # (rows, sides, stakes)
+            before = np.concatenate([np.ones_like(products[:1]), products[:-1]])
+            capital = products * (self._capital + np.cumsum(1 / before, axis=0))
+            over = np.flatnonzero(capital.mean(axis=(1, 2)) >= self._threshold)
+            end = over[0] + 1 if len(over) else len(capital)
+            self._capital = np.zeros_like(self._capital) if len(over) else capital[-1]
+            rung += bool(len(over))
+            ranks = ranks[end:]
+        return rung
+
+
+class Drift:
+    """Watches the rows of a model.
+
+    alarms: over the rows that were ranked last. rank: the mean of the last `WINDOW` rows.
     """
 
-    def __init__(self, statistics: Statistics) -> None:
-        self.tensor = statistics.tensor
-        self._mean = statistics.mean
-        self._std = statistics.std
-        self.score = float("nan")
-        self._begin()
+    def __init__(self, reference: Reference) -> None:
+        self.alarms = 0
+        self.rank = float("nan")  # before the first `ROWS`
+        self._reference = reference
+        self._alarm = Alarm()
+        self._last = np.empty(0)
+        self._waiting: list[np.ndarray] = []
+        self._rows = 0
 
-    def _begin(self) -> None:
-        self._count = 0
-        self._sum = np.zeros(len(self._mean))
-        self._square_sum = np.zeros(len(self._mean))
-
-    def add(self, units: np.ndarray) -> bool:
-        """Add the units (N, units) of a batch; return whether it has filled the window."""
-        self._count += len(units)
-        self._sum += units.sum(axis=0)
-        self._square_sum += np.einsum("nu,nu->u", units, units)
-        if self._count < WINDOW:
+    def add(self, outputs: np.ndarray) -> bool:
+        """Add the outputs (..., classes) of a batch; return whether rows were ranked, which waits
+        for `ROWS`, since one at a time would cost as much."""
+        rows = outputs.reshape(-1, outputs.shape[-1])
+        self._waiting.append(rows)
+        self._rows += len(rows)
+        if self._rows < ROWS:
             return False
-        mean = self._sum / self._count
-        variance = self._square_sum / self._count - mean**2
-        self.score = drift_score((mean - self._mean) / self._std, variance / self._std**2)
-        self._begin()
+        ranks = self._reference.ranks(np.concatenate(self._waiting))
+        self._waiting, self._rows = [], 0
+        self.alarms = self._alarm.add(ranks)
+        self._last = np.concatenate([self._last, ranks])[-WINDOW:]
+        self.rank = float(self._last.mean())
         return True

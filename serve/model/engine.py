@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 
-from serve.model.drift import read_statistics
+from serve.model.drift import read_reference
 from serve.model.file import ModelFile, read_model, unusable
 from serve.protocol.tensors import Arrays, Tensor, read_tensor
 
@@ -30,9 +29,8 @@ class Engine:
         other. As in Triton, it is if no input or output fixes its size; if these axes have names,
         they must be the same in all inputs.
     metadata: the metadata in the file.
-    statistics: the moments that drift is measured by, or None. The graph then has one more output,
-        the drift tensor.
     labels: the names of the classes, by the output whose last axis has them.
+    reference: the held-out images that drift is measured from, or None.
     is_slow: whether the next run may take longer than `SLOW_S`: the last one did, or its input says
         how long it takes, by loops or axes of any size.
     """
@@ -61,26 +59,20 @@ class Engine:
         self.name: str = name or file.name
         if not NAME.fullmatch(self.name):
             raise ValueError(f"its name {self.name!r} cannot be in a path: use --model NAME=PATH")
-        self.statistics, content = read_statistics(self.metadata), file.content
-        if self.statistics:  # protobuf merges messages that follow each other
-            units = onnx.helper.make_tensor_value_info(
-                self.statistics.tensor, onnx.TensorProto.FLOAT, None
-            )
-            content += onnx.ModelProto(graph=onnx.GraphProto(output=[units])).SerializeToString()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # the default ignores a container's limits
-        self._session = ort.InferenceSession(content, options, ["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(file.content, options, ["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._names = [node.name for node in outputs]
         self.inputs = [read_tensor(node) for node in inputs]
-        declared = outputs[:-1] if self.statistics else outputs
-        self.outputs = [read_tensor(node) for node in declared]
+        self.outputs = [read_tensor(node) for node in outputs]
         tensors, first_axes = self.inputs + self.outputs, {str(node.shape[:1]) for node in inputs}
         self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
         axes = {size for t in self.inputs for size in t.shape[1 if self.batches else 0 :]}
         self._is_open = -1 in axes
         self.is_slow = self._is_unbounded = file.loops or self._is_open
         self.labels = read_labels(self.metadata, self.outputs)
+        self.reference = read_reference(self.metadata, self.labels)
 
     def _try(self) -> None:
         """Run one row and, as a graph may fix what its tensors leave open, two; but not if other
@@ -91,8 +83,6 @@ class Engine:
             for name, values in self.infer(self._filled([0] * rows)).items():
                 if self.batches and values.shape[:1] != (rows,):
                     raise ValueError(f"{name} of {rows} rows has the shape {values.shape}")
-                if self.statistics and name == self.statistics.tensor:
-                    self.statistics.check(values)
 
     def _filled(self, values: list[float]) -> Arrays:
         """Return inputs whose row i is filled with values[i]; axes of any size get size 1.
@@ -110,8 +100,7 @@ class Engine:
         return filled
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Run the model on one array per input; return the outputs by name, and the drift tensor
-        (N, units) float32 if there are statistics."""
+        """Run the model on one array per input; return the outputs by name."""
         start = time.perf_counter()
         values = self._session.run(self._names, inputs)
         self.is_slow = self._is_unbounded or time.perf_counter() - start > SLOW_S

@@ -14,7 +14,7 @@ from prometheus_client import (
     multiprocess,
 )
 
-from serve.model.drift import DriftWindow, Statistics
+from serve.model.drift import Drift, Reference
 from serve.protocol.tensors import Arrays
 
 LATENCIES_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
@@ -64,9 +64,17 @@ class Metrics:
             "inference_predictions", "Rows by the class with the highest value",
             ["model", "label"], registry=registry,
         )  # fmt: skip
-        self.drift = Gauge(
-            "inference_drift_score", "Drift of the last window from the training data", ["model"],
-            registry=registry, multiprocess_mode="mostrecent",
+        self.alarms = Counter(
+            "inference_drift_alarms", "Times that the rows were unlike the held-out images",
+            ["model"], registry=registry,
+        )  # fmt: skip
+        self.rank = Gauge(
+            "inference_drift_rank", "Mean rank of the last rows among the held-out images",
+            ["model"], registry=registry, multiprocess_mode="mostrecent",
+        )  # fmt: skip
+        self.shares = Gauge(
+            "inference_reference_share", "Share of the class in the predictions for the held-out"
+            " images", ["model", "label"], registry=registry, multiprocess_mode="mostrecent",
         )  # fmt: skip
         self.info = Gauge(
             "inference_model_info", "1 for the served version", ["model", "version"],
@@ -103,7 +111,7 @@ class Metrics:
 class ModelMetrics:
     """The metrics of one version of a model.
 
-    labels: the names of the classes, by output. statistics: for the drift window, or None.
+    labels: the names of the classes, by output. reference: what drift is measured from, or None.
     """
 
     def __init__(
@@ -112,25 +120,28 @@ class ModelMetrics:
         name: str,
         version: str,
         labels: Mapping[str, Sequence[str]],
-        statistics: Statistics | None,
+        reference: Reference | None,
     ) -> None:
         self._latency = {status: metrics.latency.labels(name, str(status)) for status in STATUSES}
         self._batch = metrics.batch.labels(name)
-        self._drift = metrics.drift.labels(name)
-        self._drift.set(float("nan"))
+        self._alarms, self._rank = metrics.alarms.labels(name), metrics.rank.labels(name)
+        self._rank.set(float("nan"))
         self._info = metrics.info.labels(name, version)
         self._info.set(1)
         self.reload_failed = metrics.reload_failed.labels(name)
-        self._window = DriftWindow(statistics) if statistics else None
-        self._classes = next(iter(labels), None)  # the first output that has any
+        self._drift = Drift(reference) if reference else None
+        # The output whose classes are counted: the first that has any, unless drift says which.
+        self._classes = reference.output if reference else next(iter(labels), None)
         classes = labels[self._classes] if self._classes else []
+        for label, share in zip(classes, reference.shares if reference else (), strict=False):
+            metrics.shares.labels(name, label).set(share)
         self._predictions = [metrics.predictions.labels(name, label) for label in classes]
 
     def end(self) -> None:
         """Record that the version is replaced; its last requests count for neither drift nor
         predictions."""
         self._info.set(0)
-        self._window = self._classes = None
+        self._drift = self._classes = None
 
     def observe_requests(self, status: int, latencies_s: list[float]) -> None:
         """Record the latencies of inference requests by HTTP status.
@@ -141,12 +152,14 @@ class ModelMetrics:
             self._latency[status].observe(latency_s)
 
     def observe_batch(self, rows: int, outputs: Arrays, drift: bool = True) -> None:
-        """Record a batch by its outputs and, if `drift` is true, add it to the drift window."""
+        """Record a batch by its outputs and, if `drift` is true, measure drift by it."""
         self._batch.observe(rows)
-        if drift and self._window and self._window.add(outputs[self._window.tensor]):
-            self._drift.set(self._window.score)
         if self._classes:
-            best = outputs[self._classes].argmax(axis=-1).ravel()
+            values = outputs[self._classes]
+            if drift and self._drift and self._drift.add(values):
+                self._rank.set(self._drift.rank)
+                self._alarms.inc(self._drift.alarms)
+            best = values.argmax(axis=-1).ravel()
             counts = np.bincount(best, minlength=len(self._predictions)).tolist()
             for prediction, count in zip(self._predictions, counts, strict=True):
                 if count:

@@ -30,7 +30,7 @@ class ServedModel:
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self.engine = engine
         self.metrics = ModelMetrics(
-            metrics, engine.name, engine.version, engine.labels, engine.statistics
+            metrics, engine.name, engine.version, engine.labels, engine.reference
         )
         self._runner = Runner()
         self._test: asyncio.Future[bool] | None = None
@@ -40,8 +40,8 @@ class ServedModel:
         self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
         if "self_test" not in engine.metadata:
             log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
-        if not engine.statistics:
-            log.warning("%s has no training statistics: drift is not measured", engine.name)
+        if not engine.reference:
+            log.warning("%s has no margins of held-out images: no drift is noticed", engine.name)
 
     async def is_ready(self) -> bool:
         """Return whether the self-test passes, which runs at most once per `TEST_S`."""

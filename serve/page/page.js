@@ -3,7 +3,7 @@ import { isDrawing, onChange } from "./drawing.js";
 import { SIZE, readPixels } from "./pixels.js";
 
 const SETTLED_MS = 1000; // without a change: the drawing is finished, and counts for drift
-const WINDOW = document.body.dataset.window; // images per score of drift
+const { rows: ROWS, tolerance: TOLERANCE } = document.body.dataset; // see serve/model/drift.py
 const NAMES = document.body.dataset.models.split(" ");
 
 const byId = (id) => document.getElementById(id);
@@ -14,6 +14,7 @@ let asking = false;
 let changed = false;
 let counted; // the last pixels that counted for drift
 let timer;
+const unlike = new Map(); // by network: since when its images are unlike the test images
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -56,12 +57,23 @@ async function showModels() {
 
 function modelRow({ name, versions, parameters }, metrics) {
   const accuracy = parameters.test_accuracy;
-  const line = metrics.split("\n").find((line) => line.startsWith(`inference_drift_score{model="${name}"}`));
-  const drift = Number(line?.split(" ").at(-1)); // NaN before the first full window
-  const score = isNaN(drift) ? `after ${WINDOW} images` : drift.toFixed(3);
   const cells = [parameters.title ?? name, accuracy ? percent(accuracy, 2) : "unknown",
-    parameters.drift_tensor ? score : "not measured", versions[0]];
+    drift(name, metrics), versions[0]];
   return element("tr", {}, ...cells.map((text) => element("td", { textContent: text })));
+}
+
+function drift(name, metrics) {
+  const value = (metric) => Number(metrics.split("\n")
+    .find((line) => line.startsWith(`${metric}{`) && line.includes(`model="${name}"`))?.split(" ").at(-1));
+  if (isNaN(value("inference_reference_share"))) return "not measured";
+  const rank = value("inference_drift_rank");
+  if (isNaN(rank)) return `after ${ROWS} images`;
+  if (!value("inference_drift_alarms_total") || Math.abs(rank - 0.5) <= TOLERANCE) {
+    unlike.delete(name);
+    return "like the test images";
+  }
+  if (!unlike.has(name)) unlike.set(name, new Date().toLocaleTimeString([], { timeStyle: "short" }));
+  return `unlike the test images since ${unlike.get(name)}`;
 }
 
 // Add the places of the answers: one per network, and in each digit's row a bar per network.

@@ -72,8 +72,6 @@ BUILDERS = {key: row.build for key, row in NETWORKS.items()} | OTHERS
 # Those whose structure the tests know: not a network that is added to models/ later.
 KNOWN = {"simple_mlp", "batchnorm_mlp", *OTHERS}
 LINEAR_FIRST = KNOWN - {"convolutional", "residual", "layer_norm_first"}
-# The batch normalization directly after a linear first layer, where there is one.
-BATCH_NORM_FIRST = {"batchnorm_mlp": "bn1", "deep": "norms.0", "no_bias": "2"}
 
 
 def build(name: str) -> nn.Module:

@@ -11,15 +11,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models import BatchNormMLP
 from pipeline.core.files import ROOT
 from pipeline.data.dataset import SCALE, SHIFT
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels
-from pipeline.export.graph import is_export, self_test, to_onnx
-from tests.export.networks import BATCH_NORM_FIRST, LINEAR_FIRST
+from pipeline.export.graph import held_out_margins, is_export, self_test, to_onnx
+from serve.model.drift import read_reference
+from tests.export.networks import LINEAR_FIRST
 
 EXPORT_ALL = """
 from pathlib import Path
@@ -137,28 +138,18 @@ def test_the_model_has_the_name_and_metadata_it_is_given(
     assert metadata(any_model)["key"] == "value"
 
 
-def test_only_batch_normalization_after_a_linear_first_layer_is_watched(
-    known_name: str, any_model: onnx.ModelProto
+def test_the_held_out_images_rank_evenly_among_themselves(
+    any_network: nn.Module, any_model: onnx.ModelProto, small_dataset: Dataset
 ) -> None:
-    watched = {"drift_tensor", "unit_mean", "unit_std"} & set(metadata(any_model))
-    assert len(watched) == (3 if known_name in BATCH_NORM_FIRST else 0)
-
-
-@pytest.mark.parametrize("name", BATCH_NORM_FIRST, scope="session")
-def test_what_is_watched_is_the_batch_normalization_of_the_first_layer(
-    name: str, any_network: nn.Module, any_model: onnx.ModelProto, small_dataset: Dataset
-) -> None:
-    norm, images = any_network.get_submodule(BATCH_NORM_FIRST[name]), small_dataset.test_images
-    outputs: list[Tensor] = []
-    with torch.inference_mode(), norm.register_forward_hook(lambda *call: outputs.append(call[2])):
-        any_network(scale_pixels(images))
-    found, model = metadata(any_model), copy.deepcopy(any_model)
-    output = onnx.helper.make_tensor_value_info(found["drift_tensor"], onnx.TensorProto.FLOAT, None)
-    model.graph.output.append(output)
-    (units,) = infer(model, images, found["drift_tensor"])
-    assert np.abs(units - outputs[0].numpy()).max() < 1e-4
-    assert json.loads(found["unit_mean"]) == norm.get_parameter("bias").tolist()
-    assert json.loads(found["unit_std"]) == norm.get_parameter("weight").abs().tolist()
+    images = small_dataset.train_images
+    found = held_out_margins(any_network, images)
+    (logits,) = infer(any_model, images, "logits")
+    reference = read_reference(found, {"logits": list("0123456789")})
+    assert reference
+    assert np.allclose(
+        reference.shares, np.bincount(logits.argmax(axis=1), minlength=10) / 640, atol=1e-4
+    )
+    assert reference.ranks(logits).mean() == pytest.approx(0.5, abs=0.01)
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """Model files that must be refused, made from a good one."""
 
 import json
+import math
 from collections.abc import Callable
 
 import onnx
@@ -21,6 +22,12 @@ def with_metadata(**changes: str | None) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
+def with_margins(**changes: object) -> Callable[[onnx.ModelProto], None]:
+    """Return a change of what drift is measured from."""
+    good = {"output": "logits", "shares": [0.1] * 10, "quantiles": [[0, 1]] * 10}
+    return with_metadata(margins=json.dumps(good | changes))
+
+
 def with_one_image(model: onnx.ModelProto) -> None:
     """Fix the batch size."""
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -35,23 +42,17 @@ def with_first_row(model: onnx.ModelProto) -> None:
 
 
 BAD: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
-    "no unit_mean": (with_metadata(unit_mean=None), "all or none of"),
-    "garbled unit_mean": (with_metadata(unit_mean="[1, 2"), "not a usable ONNX model"),
-    "unit_mean is no list": (with_metadata(unit_mean='{"a": 1}'), "not a usable ONNX model"),
-    "unit_mean of another size": (
-        with_metadata(unit_mean=json.dumps([0.0] * 5)),
-        "one number per unit",
+    "garbled margins": (with_metadata(margins="[1, 2"), "not a usable ONNX model"),
+    "margins that are no table": (with_metadata(margins="[1, 2]"), "not a usable ONNX model"),
+    "margins of no output": (with_margins(output="nothing"), "for each class of an output"),
+    "shares of nine classes": (with_margins(shares=[0.1] * 9), "for each class of an output"),
+    "margins of nine classes": (
+        with_margins(quantiles=[[0, 1]] * 9),
+        "quantiles for each class",
     ),
-    "statistics of another size": (
-        with_metadata(unit_mean=json.dumps([0.0] * 5), unit_std=json.dumps([1.0] * 5)),
-        r"float32 \[-1, 5\], got float32 \[-1, 128\]",
-    ),
-    "unit_std of zero": (with_metadata(unit_std=json.dumps([0.0] * 128)), "> 0"),
-    "unit_mean of NaN": (with_metadata(unit_mean="[" + "NaN," * 127 + "NaN]"), "finite"),
-    "a drift tensor that does not exist": (
-        with_metadata(drift_tensor="nothing"),
-        "not a usable ONNX model",
-    ),
+    "one quantile of margins": (with_margins(quantiles=[[0]] * 10), "ascending quantiles"),
+    "descending margins": (with_margins(quantiles=[[1, 0]] * 10), "ascending quantiles"),
+    "margins of NaN": (with_margins(quantiles=[[0, math.nan]] * 10), "ascending quantiles"),
     "a self-test of pixels over 255": (
         with_metadata(self_test=json.dumps({"images": [300], "logits": [[0.0] * 10]})),
         "no valid self-test",

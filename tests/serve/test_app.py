@@ -114,7 +114,7 @@ def test_metrics_count_requests_rows_and_classes_of_a_model(
     assert 'inference_latency_seconds_count{model="batchnorm_mlp",status="200"} 1.0' in text
     assert 'inference_latency_seconds_count{model="",status="404"} 1.0' in text  # not of its name
     assert 'inference_batch_rows_sum{model="batchnorm_mlp"} 256.0' in text
-    assert 'inference_drift_score{model="batchnorm_mlp"} 0.' in text
+    assert 'inference_drift_rank{model="batchnorm_mlp"} 0.' in text
     pattern = r'^inference_predictions_total\{label="(\d)",model="batchnorm_mlp"\} (.*)$'
     predictions = dict(re.findall(pattern, text, re.MULTILINE))
     assert list(predictions) == list("0123456789")

@@ -1,57 +1,93 @@
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from torch.distributions import Normal, kl_divergence
+from scipy.special import softmax
 
 from pipeline.data.load import Dataset
-from serve.model.drift import WINDOW, DriftWindow, Statistics, drift_score
+from serve.model.drift import ROWS, WINDOW, Alarm, Drift, Reference
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
 from tests.serve.process import infer
 
+CLASSES = 4
 MODEL = '{model="batchnorm_mlp"}'  # the label of its metrics
 
 
-def window(mean: float = 0.0, std: float = 1.0) -> DriftWindow:
-    """A window over five units of this mean and standard deviation over the training images."""
-    return DriftWindow(Statistics("units", np.full(5, mean), np.full(5, std)))
+def outputs(rows: int, scale: float = 1.0, seed: int = 0, label: int | None = None) -> np.ndarray:
+    """Outputs whose margins are larger for later classes, of one predicted class if it is given."""
+    values = np.random.default_rng(seed).normal(0, scale, (50 * rows, CLASSES))
+    values[np.arange(len(values)), values.argmax(axis=1)] += values.argmax(axis=1)
+    if label is not None:
+        values = values[values.argmax(axis=1) == label]
+    return values[:rows].astype(np.float32)
 
 
-def test_the_score_is_the_mean_kullback_leibler_divergence() -> None:
-    mean, std = torch.tensor([0.0, 0.5, -1.0]), torch.tensor([1.0, 2.0, 0.3])
-    expected = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).mean()
-    assert drift_score(mean.numpy(), std.numpy() ** 2) == pytest.approx(expected.item(), abs=1e-6)
+def reference(held_out: np.ndarray) -> Reference:
+    """The quantiles of these outputs' margins, by predicted class."""
+    best, order = held_out.argmax(axis=1), np.sort(held_out, axis=1)
+    margin = order[:, -1] - order[:, -2]
+    levels = np.linspace(0, 1, 101)
+    quantiles = [np.quantile(margin[best == label], levels) for label in range(CLASSES)]
+    return Reference("logits", np.bincount(best) / len(best), np.array(quantiles))
 
 
-def test_units_as_in_training_score_near_zero_and_others_higher() -> None:
-    units = np.random.default_rng(0).normal(3, 2, (WINDOW, 5)).astype(np.float32)
-    quiet, loud = window(3, 2), window(3, 1)
-    assert quiet.add(units)
-    assert loud.add(units)
-    assert quiet.score < 0.01
-    assert loud.score > 0.5
+@pytest.mark.parametrize("threshold", [100, 1000])
+@pytest.mark.parametrize("mean", [0.45, 0.55])
+@pytest.mark.parametrize("kind", ["constant", "all or nothing", "uniform"])
+def test_at_the_edge_of_the_tolerance_false_alarms_are_as_rare_as_is_said(
+    threshold: int, mean: float, kind: str
+) -> None:
+    rows, random = 100_000, np.random.default_rng(0)
+    ranks = {
+        "constant": np.full(rows, mean),
+        "all or nothing": (random.random(rows) < mean).astype(float),
+        "uniform": random.uniform(mean - 0.45, mean + 0.45, rows),
+    }[kind]
+    rung = Alarm(threshold).add(ranks)
+    assert threshold < rows / rung < 4 * threshold  # nor are they rarer than they must be
 
 
-def test_a_score_covers_one_full_window_whatever_the_batch_size() -> None:
-    units = np.random.default_rng(0).normal(1, 1, (2 * WINDOW, 5)).astype(np.float32)
-    by_one, at_once = window(), window()
-    filled = [by_one.add(units[i : i + 1]) for i in range(WINDOW)]
-    assert filled == [False] * (WINDOW - 1) + [True]
-    at_once.add(units[:WINDOW])
-    assert by_one.score == pytest.approx(at_once.score, rel=1e-6)
-    assert not by_one.add(units[:1])  # a new window has started
+@pytest.mark.parametrize("mean", [0.3, 0.7])
+def test_it_rings_soon_once_ranks_have_changed_and_again_while_they_stay_so(mean: float) -> None:
+    ranks = np.random.default_rng(0).uniform(mean - 0.3, mean + 0.3, 150)
+    assert Alarm().add(ranks[:60]) == 0
+    assert Alarm().add(ranks) == 1
+    assert Alarm().add(np.tile(ranks, 4)) >= 4
 
 
-def test_constant_units_have_a_finite_score() -> None:
-    constant = window()
-    assert constant.add(np.zeros((WINDOW, 5), np.float32))
-    assert np.isfinite(constant.score)
-    assert constant.score > 1
+def test_it_makes_no_difference_how_the_rows_arrive() -> None:
+    ranks, at_once, one_by_one = np.linspace(0.5, 1, 500), Alarm(1000), Alarm(1000)
+    assert at_once.add(ranks) == sum(one_by_one.add(rank) for rank in ranks[:, None]) > 2
+
+
+def test_rows_like_the_held_out_ones_have_ranks_of_a_half_whatever_their_classes() -> None:
+    known = reference(outputs(20_000))
+    for label in (None, *range(CLASSES)):
+        ranks = known.ranks(outputs(2000, seed=1, label=label))
+        assert ranks.mean() == pytest.approx(0.5, abs=0.03)
+    assert known.ranks(outputs(2000, 0.5)).mean() < 0.4
+    assert known.ranks(outputs(2000, 2)).mean() > 0.6
+
+
+def test_equal_margins_have_ranks_of_a_half_too() -> None:
+    sure = softmax(100 * outputs(5000), axis=1)  # most are exactly 1
+    assert (sure.max(axis=1) == 1).mean() > 0.5
+    assert reference(sure).ranks(sure).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_rows_are_ranked_together_and_the_last_ones_are_averaged() -> None:
+    known, rows = reference(outputs(20_000)), outputs(WINDOW + ROWS)
+    drift = Drift(known)
+    assert not drift.add(rows[: ROWS - 1])
+    assert np.isnan(drift.rank)
+    assert drift.add(rows[ROWS - 1 : ROWS])
+    assert drift.add(rows[ROWS:])
+    assert drift.rank == pytest.approx(known.ranks(rows[-WINDOW:]).mean())
 
 
 def exposition(model: Path, images: np.ndarray) -> str:
@@ -67,39 +103,40 @@ def exposition(model: Path, images: np.ndarray) -> str:
     return asyncio.run(infer_twice())
 
 
-def test_the_engine_returns_the_tensor_that_the_model_names(
-    model: Path, small_dataset: Dataset
-) -> None:
-    engine = Engine.read(model)
-    assert engine.statistics
-    outputs = engine.infer({"images": small_dataset.test_images[:5]})
-    assert outputs[engine.statistics.tensor].shape == (5, 128)
-
-
-def test_images_as_in_training_have_a_low_drift_score(
+def test_unlike_images_raise_alarms_and_images_like_the_held_out_ones_none(
     model: Path, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scores = [
-        float(exposition(model, images).split(f"\ninference_drift_score{MODEL} ")[1].split()[0])
-        for images in (
-            small_dataset.train_images[:WINDOW],
-            255 - small_dataset.train_images[:WINDOW],
-        )
-    ]
-    assert scores[0] < 0.1 < scores[1]
+    images = small_dataset.test_images
+    alarms, ranks = (
+        [
+            float(exposition(model, pixels).split(f"\n{metric}{MODEL} ")[1].split()[0])
+            for pixels in (images, images // 2 + 60)
+        ]
+        for metric in ("inference_drift_alarms_total", "inference_drift_rank")
+    )
+    assert alarms[0] == 0 < alarms[1]
+    assert ranks[0] == pytest.approx(0.5, abs=0.05)
+    assert abs(ranks[1] - 0.5) > 0.1
     assert "drift" not in caplog.text
 
 
-def test_a_model_without_training_statistics_is_served_without_drift(
+def test_a_model_without_margins_is_served_and_no_drift_is_noticed(
     model: Path, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = onnx.load(model)
     metadata = {entry.key: entry.value for entry in plain.metadata_props}
-    for key in ("drift_tensor", "unit_mean", "unit_std"):
-        del metadata[key]
+    del metadata["margins"]
     onnx.helper.set_model_props(plain, metadata)
     onnx.save(plain, model)
-    text = exposition(model, small_dataset.test_images[:WINDOW])
+    text = exposition(model, small_dataset.test_images[:256])
     assert f"\ninference_batch_rows_sum{MODEL} 512.0\n" in text
-    assert f"\ninference_drift_score{MODEL} NaN\n" in text
-    assert caplog.text.count("drift is not") == 1
+    assert f"\ninference_drift_rank{MODEL} NaN\n" in text
+    assert caplog.text.count("no drift is noticed") == 1
+
+
+def test_the_shares_of_the_held_out_images_are_metrics(model: Path, small_dataset: Dataset) -> None:
+    metadata = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+    shares = json.loads(metadata["margins"])["shares"]
+    text = exposition(model, small_dataset.test_images[:1])
+    for label, share in enumerate(shares):
+        assert f'inference_reference_share{{label="{label}",model="batchnorm_mlp"}} {share}' in text
