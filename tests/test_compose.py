@@ -102,7 +102,7 @@ def test_every_volume_is_declared_and_every_mounted_path_exists() -> None:
 
 def test_every_port_is_open_to_this_machine_only() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 5
+    assert len(ports) == 6
     assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port)] == []
 
 
@@ -231,7 +231,7 @@ def test_the_worker_uses_the_pool_of_the_deployment() -> None:
     assert start.endswith(f"--pool {pool}")
 
 
-BY = r"by \(([\w, ]+)\)"
+BY = r"(?:by|on) \(([\w, ]+)\)(?: group_left)?"
 
 
 def expressions() -> list[str]:
@@ -241,7 +241,9 @@ def expressions() -> list[str]:
 
 
 def metric_names(expression: str) -> set[str]:
-    return set(re.findall(r"\b[a-z]\w+\b(?! *\()", re.sub(f"{BY}|{{.*?}}|\\[.*?]", "", expression)))
+    return set(
+        re.findall(r"\b[a-z]\w+\b(?! *\()", re.sub(f"{BY}|{{.*?}}|\\[.*?]| and ", "", expression))
+    )
 
 
 def labels(expression: str) -> set[str]:
@@ -286,3 +288,10 @@ def test_every_panel_reads_the_provisioned_data_source() -> None:
 )
 def test_promtool_accepts(arguments: str) -> None:
     subprocess.run(["promtool", *arguments.split()], cwd=FOLDER, check=True)
+
+
+@pytest.mark.skipif(
+    not shutil.which("amtool"), reason="needs amtool: apt-get install prometheus-alertmanager"
+)
+def test_amtool_accepts_the_receivers_file() -> None:
+    subprocess.run(["amtool", "check-config", FOLDER / "alertmanager.yaml"], check=True)
