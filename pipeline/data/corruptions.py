@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+Corruption = Callable[[np.ndarray], np.ndarray]
 ANGLE = np.deg2rad(30)
 
 
@@ -86,7 +87,7 @@ def scale(images: np.ndarray) -> np.ndarray:
     return warp(images, [[1 / 0.7, 0], [0, 1 / 0.7]])
 
 
-PHOTOMETRIC = {
+PHOTOMETRIC: dict[str, Corruption] = {
     "brightness": brightness,
     "contrast": contrast,
     "fog": fog,
@@ -94,5 +95,10 @@ PHOTOMETRIC = {
     "blur": blur,
     "stripe": stripe,
 }
-GEOMETRIC = {"translate": translate, "rotate": rotate, "shear": shear, "scale": scale}
-CORRUPTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = PHOTOMETRIC | GEOMETRIC
+GEOMETRIC: dict[str, Corruption] = {
+    "translate": translate,
+    "rotate": rotate,
+    "shear": shear,
+    "scale": scale,
+}
+CORRUPTIONS = PHOTOMETRIC | GEOMETRIC

@@ -1,18 +1,26 @@
+"""The alarm of drift: its guarantee, its speed, and what a server with two workers counts."""
+
 import asyncio
 import json
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
 from scipy.special import softmax
 
-from pipeline.data.load import Dataset
+from pipeline.core.params import TrainParams
+from pipeline.data.corruptions import PHOTOMETRIC
+from pipeline.data.load import Dataset, load_dataset
+from pipeline.export.build import HELD_OUT, UNSEEN
+from pipeline.export.graph import held_out_margins, to_onnx
+from pipeline.train.loop import initial_network, train
 from serve.model.drift import ROWS, WINDOW, Alarm, Drift, Reference
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
-from tests.serve.process import infer
+from tests.serve.process import INFER, Record, infer, raw_request, serving
 
 CLASSES = 4
 MODEL = '{model="batchnorm_mlp"}'  # the label of its metrics
@@ -140,3 +148,40 @@ def test_the_shares_of_the_held_out_images_are_metrics(model: Path, small_datase
     text = exposition(model, small_dataset.test_images[:1])
     for label, share in enumerate(shares):
         assert f'inference_reference_share{{label="{label}",model="batchnorm_mlp"}} {share}' in text
+
+
+@pytest.mark.slow
+def test_two_workers_count_an_alarm_for_each_corruption_and_none_for_test_images_or_one_class(
+    tmp_path: Path, record_property: Record
+) -> None:
+    dataset, path = load_dataset(), tmp_path / "model.onnx"
+    network = initial_network("batchnorm_mlp", 0)
+    params = TrainParams(epochs=1, batch_size=64, lr=0.1, seed=0, device="cpu")
+    assert list(train(network, dataset, params))
+    metadata = held_out_margins(network.eval(), dataset.test_images[HELD_OUT])
+    path.write_bytes(to_onnx(network, "batchnorm_mlp", metadata).SerializeToString())
+    images, labels = dataset.test_images[UNSEEN], dataset.test_labels[UNSEEN]
+    random = np.random.default_rng(0)
+
+    def send(address: str, stream: np.ndarray) -> None:
+        for start in range(0, len(stream), 100):  # each over its own connection, to either worker
+            body, headers = raw_request(stream[start : start + 100])
+            httpx.post(address + INFER, content=body, headers=headers).raise_for_status()
+
+    def alarms(address: str) -> float:
+        lines = httpx.get(f"{address}/metrics").text.splitlines()
+        (line,) = (one for one in lines if one.startswith("inference_drift_alarms_total{"))
+        return float(line.split()[-1])
+
+    with serving(path, "--workers", "2") as (_, address):
+        for rows in (slice(None), *(labels == label for label in range(10))):
+            send(address, random.choice(images[rows], 5000))
+        assert alarms(address) == 0
+        seen = {}
+        for name, change in PHOTOMETRIC.items():
+            before = alarms(address)
+            send(address, change(random.choice(images, 1000)))
+            seen[name] = int(alarms(address) - before)
+            send(address, random.choice(images, 1000))
+    record_property("seen", f"alarms in 1,000 images: {seen}")
+    assert all(seen.values())

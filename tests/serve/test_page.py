@@ -15,9 +15,9 @@ from models import NETWORKS
 from pipeline.certify.server import running_server
 from pipeline.core.params import TrainParams
 from pipeline.data.load import load_dataset
-from pipeline.export.graph import self_test, to_onnx
+from pipeline.export.graph import held_out_margins, self_test, to_onnx
 from pipeline.train.loop import initial_network, train
-from tests.serve.process import serving
+from tests.serve.process import raw_request, serving
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +39,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         *_, last = train(network, dataset, params)
         accuracy = {"test_accuracy": str(last.test_accuracy)}
         metadata = {"title": title, "color": color, **accuracy, **self_test(network.eval())}
+        if key == "batchnorm_mlp":
+            metadata |= held_out_margins(network, dataset.test_images)
         model = to_onnx(network, key, metadata)
         (folder / f"{key}.onnx").write_bytes(model.SerializeToString(deterministic=True))
     return {key: folder / f"{key}.onnx" for key in NETWORKS}
@@ -171,6 +173,26 @@ def test_the_hint_is_about_the_device_in_use(browser: Browser, address: str) -> 
         page = open_page(browser, address, device)
         expect(page.locator(hint)).to_be_visible()
         expect(page.locator(other)).to_be_hidden()
+        page.context.close()
+
+
+def test_the_table_says_whether_recent_images_are_like_the_test_images(
+    browser: Browser, models: dict[str, Path]
+) -> None:
+    images = load_dataset().test_images[:512]
+    with running_server(*models.values()) as client:
+        page = open_page(browser, str(client.base_url))
+        plain, normed = (page.locator("#models tr", has_text=name) for name in ("Simple", "BatchN"))
+        expect(plain).to_contain_text("not measured")
+        expect(normed).to_contain_text("after 64 images")
+        for pixels, words in (
+            (images, "like the test images"),
+            (255 - images, r"unlike the test images since \d"),
+            (images, "like the test images"),
+        ):
+            body, headers = raw_request(pixels)
+            client.post("/v2/models/batchnorm_mlp/infer", content=body, headers=headers)
+            expect(normed.get_by_text(re.compile(f"^{words}"))).to_be_visible(timeout=20_000)
         page.context.close()
 
 
