@@ -192,7 +192,8 @@ def test_the_table_says_whether_recent_images_are_like_the_test_images(
         ):
             body, headers = raw_request(pixels)
             client.post("/v2/models/batchnorm_mlp/infer", content=body, headers=headers)
-            expect(normed.get_by_text(re.compile(f"^{words}"))).to_be_visible(timeout=20_000)
+            page.reload()
+            expect(normed.get_by_text(re.compile(f"^{words}"))).to_be_visible()
         page.context.close()
 
 
