@@ -1,6 +1,5 @@
 """The ASGI application: access, then inference or the other routes."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.http.access import SECURITY_HEADERS, Access
-from serve.http.bodies import Budget, Reader
+from serve.http.bodies import Budget, read
 from serve.http.infer import PATH, Inference
 from serve.http.routes import create_routes
 from serve.model.metrics import REFUSALS
@@ -42,9 +41,8 @@ class App:
         self._access = access
         self._start = start
         self.budget = Budget()
-        self._reader = Reader(self.budget)
         self._routes = create_routes(models, self._lifespan)
-        inference = Inference(models, self._reader, self.budget)
+        inference = Inference(models, self.budget)
         self._infer = inference.respond_and_log if log_requests else inference.respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +57,7 @@ class App:
                     await self._infer(path, scope, receive, send)
                     return
                 # FastAPI would read a body without limits.
-                receive = _received(await self._reader.read(receive, MAX_OTHER_BYTES))
+                receive = _received(await read(receive, self.budget, MAX_OTHER_BYTES))
         except HTTPException as error:
             if error.status_code in REFUSALS:
                 self._log_refusal(error, scope)
@@ -78,14 +76,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _routes: FastAPI) -> AsyncIterator[None]:
         self._start()
-        task = asyncio.create_task(self._cancel_slow())
         yield
-        task.cancel()
-
-    async def _cancel_slow(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            self._reader.cancel_slow()
 
 
 def _received(body: bytes) -> Receive:

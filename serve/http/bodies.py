@@ -1,7 +1,4 @@
-"""Reads request bodies, within limits of size, time and memory."""
-
-import asyncio
-import time
+"""Reads request bodies, within limits of size and memory; connection.py limits the time."""
 
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
@@ -28,53 +25,28 @@ class Budget:
             raise HTTPException(503, "too much is waiting: try again in a second")
 
 
-class Reader:
-    """Reads request bodies within a time limit.
+async def read(receive: Receive, budget: Budget, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the complete body of a request, of at most `limit` bytes.
 
-    The owner must call `cancel_slow` periodically: a timer per request costs ten times as much.
+    Raises:
+        HTTPException: the body is too large (413) or does not arrive (408), or too much is waiting
+            (503).
     """
-
-    def __init__(self, budget: Budget, timeout_s: float = 10.0) -> None:
-        self._budget = budget
-        self._timeout_s = timeout_s
-        self._since: dict[asyncio.Task[object], float] = {}  # start of each task's read
-
-    async def read(self, receive: Receive, limit: int = MAX_BODY_BYTES) -> bytes:
-        """Return the complete body, of at most `limit` bytes.
-
-        Raises:
-            HTTPException: the body is too large (413), too slow (408) or incomplete (400), or too
-                much is waiting (503).
-        """
-        task = asyncio.current_task()
-        assert task
-        self._since[task] = time.monotonic()
-        pieces: list[bytes] = []  # all but the last
-        size = 0
-        try:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise HTTPException(400, "the client disconnected")
-                piece = message["body"]
-                if size + len(piece) > limit:
-                    raise HTTPException(413, f"the body exceeds {limit} bytes: send less")
-                if not message["more_body"]:  # even if others send too much
-                    return b"".join([*pieces, piece])
-                self._budget.check(len(piece))
-                pieces.append(piece)
-                size += len(piece)
-                self._budget.left -= len(piece)
-        except asyncio.CancelledError as error:
-            late = f"the body did not arrive within {self._timeout_s} s"
-            raise HTTPException(408, late) from error
-        finally:
-            self._budget.left += size
-            del self._since[task]
-
-    def cancel_slow(self) -> None:
-        """Cancel the reads that exceed the time limit."""
-        latest = time.monotonic() - self._timeout_s
-        for task, since in self._since.items():
-            if since < latest:
-                task.cancel()
+    pieces: list[bytes] = []  # all but the last
+    size = 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise HTTPException(408, "the body did not arrive")
+            piece = message["body"]
+            if size + len(piece) > limit:
+                raise HTTPException(413, f"the body exceeds {limit} bytes: send less")
+            if not message["more_body"]:  # even if others send too much
+                return b"".join([*pieces, piece])
+            budget.check(len(piece))
+            pieces.append(piece)
+            size += len(piece)
+            budget.left -= len(piece)
+    finally:
+        budget.left += size

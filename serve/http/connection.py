@@ -21,7 +21,7 @@ MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailer
 MAX_HEADERS = 100
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
 MAX_CONNECTIONS = 400  # per process
-CLIENT_S = 10.0  # for a client to send the next request's head, or to read a response
+CLIENT_S = 10.0  # for a client to send the next request's head, a body, or to read a response
 
 
 class Flow(FlowControl):
@@ -82,12 +82,15 @@ class Connection(HttpToolsProtocol):
 
     def _end_if_slow(self) -> None:
         last: RequestResponseCycle | None = self.cycle
-        waiting = last is None or last.response_complete or self.flow.write_paused
+        idle = last is None or last.response_complete
+        sending = last is not None and last.more_body and not self.pipeline
         left = self._progress + CLIENT_S - self.loop.time()
-        if waiting and left <= 0:
+        if left <= 0 and sending and not (idle or self._refused):
+            self._refuse(408, f"the body did not arrive within {CLIENT_S:.0f} s")
+        elif left <= 0 and (idle or sending or self.flow.write_paused):
             self.transport.abort()
-        else:
-            self._timer = self.loop.call_later(max(left, 1), self._end_if_slow)
+            return
+        self._timer = self.loop.call_later(max(left, 1), self._end_if_slow)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, unless the connection is about to end."""
@@ -126,6 +129,8 @@ class Connection(HttpToolsProtocol):
             raise ConnectionAbortedError  # makes the parser stop
         self._heads += head_bytes
         self._head_bytes = 0
+        if not self.flow.write_paused:
+            self._progress = self.loop.time()
         super().on_headers_complete()
 
     def _should_upgrade(self) -> bool:

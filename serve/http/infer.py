@@ -11,7 +11,7 @@ import uuid
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.http.bodies import Budget, Headers, Reader
+from serve.http.bodies import Budget, Headers, read
 from serve.http.compression import COMPRESSED_FROM, compress, decompress, read_encoding
 from serve.model.batching import OverloadError
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
@@ -28,12 +28,11 @@ log = logging.getLogger("serve")
 class Inference:
     """Answers POST requests whose path matches `PATH`.
 
-    reader: reads the requests' bodies. budget: has room for them, and for the responses.
+    budget: has room for their bodies, and for the responses.
     """
 
-    def __init__(self, models: ServedModels, reader: Reader, budget: Budget) -> None:
+    def __init__(self, models: ServedModels, budget: Budget) -> None:
         self._models = models
-        self._reader = reader
         self._budget = budget
 
     async def respond(self, path: re.Match[str], scope: Scope, receive: Receive, send: Send) -> int:
@@ -100,13 +99,13 @@ class Inference:
         start: when the request arrived, by time.perf_counter().
 
         Raises:
-            HTTPException: the body is incomplete (400), too large (413), too slow (408) or
-                compressed otherwise than by gzip or deflate (415), or too much is waiting (503).
+            HTTPException: the body does not arrive (408), is too large (413) or compressed
+                otherwise than by gzip or deflate (415), or too much is waiting (503).
             RequestError: the request is invalid.
             OverloadError: too many rows are waiting.
         """
         json_length, compressed, accepted = read_encoding(headers)
-        body = await self._reader.read(receive)
+        body = await read(receive, self._budget)
         if compressed != b"identity":
             body = decompress(body, compressed)
         request = model.decoder.decode(body, json_length)

@@ -168,8 +168,9 @@ def test_idle_and_half_sent_and_unread_connections_end_within_15_s(
     _, address = server
     unread = http_request("GET", "/openapi.json") * 16
     with ExitStack() as stack:
-        clients = [stack.enter_context(connect(address)) for _ in range(3)]
+        clients = [stack.enter_context(connect(address)) for _ in range(4)]
         clients[1].sendall(GET)
+        clients[3].sendall(raw_infer()[:-1])
         clients[2].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         start = time.monotonic()
         while time.monotonic() < start + 8:
@@ -178,6 +179,7 @@ def test_idle_and_half_sent_and_unread_connections_end_within_15_s(
         clients[0].settimeout(15)
         assert clients[0].recv(1) == b""
         assert clients[1].recv(1) == b""
+        assert clients[3].makefile("rb").read().startswith(b"HTTP/1.1 408")
         wait_until(lambda: not send(clients[2], unread), timeout_s=15)
         seconds = time.monotonic() - start
         record_property("seen", f"all ended after {seconds:.0f} s")

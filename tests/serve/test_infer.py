@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from serve.http.bodies import MAX_BODY_BYTES, Budget, Headers, Reader
+from serve.http.bodies import MAX_BODY_BYTES, Budget, Headers
 from serve.http.infer import PATH, Inference
 from serve.model.engine import Engine
 from serve.model.served import ServedModels
@@ -21,16 +21,15 @@ def infer_pieces(
     models: ServedModels,
     pieces: Iterable[bytes | None],
     headers: Headers | None = None,
-    timeout_s: float = 10,
 ) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
-    """Send a body in pieces, of which None never arrives; return status, headers and JSON."""
+    """Send a body in pieces, or disconnect at None; return status, headers and JSON."""
     waiting = list(pieces)
     sent: list[Message] = []
 
     async def receive() -> Message:
         piece = waiting.pop(0)
         if piece is None:
-            await asyncio.sleep(60)
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": piece, "more_body": bool(waiting)}
 
     async def send(message: Message) -> None:
@@ -41,14 +40,7 @@ def infer_pieces(
 
     async def respond() -> None:
         budget = Budget()
-        reader = Reader(budget, timeout_s)
-        scope = {"headers": headers or []}
-        inference = Inference(models, reader, budget)
-        answering = asyncio.create_task(inference.respond(path, scope, receive, send))
-        while not answering.done():
-            await asyncio.sleep(0.01)
-            reader.cancel_slow()
-
+        await Inference(models, budget).respond(path, {"headers": headers or []}, receive, send)
         assert budget.left == Budget().left
 
     asyncio.run(respond())
@@ -78,7 +70,7 @@ def test_a_body_over_the_limit_is_413(models: ServedModels, pieces: int) -> None
 def test_a_body_that_does_not_arrive_is_408(
     models: ServedModels, pieces: list[bytes | None]
 ) -> None:
-    assert infer_pieces(models, pieces, timeout_s=0.05)[0] == 408
+    assert infer_pieces(models, pieces)[0] == 408
 
 
 def test_overload_is_503_with_a_time_to_retry_after(models: ServedModels) -> None:
