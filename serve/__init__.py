@@ -7,5 +7,9 @@ import os
 
 __version__ = "0.2.0"
 
-# ONNX Runtime reads it when it is imported; else it looks up a host of Microsoft's.
+# Libraries read these when they are imported. ONNX Runtime would look up a host of Microsoft's;
+# MLflow would retry for minutes, and print a progress bar.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,18 +1,13 @@
 """The process that answers requests: the only one, or one of several that leader.py starts."""
 
 import gc
-import multiprocessing
 import os
-import shutil
-import signal
 import socket
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from multiprocessing.connection import wait
 from queue import SimpleQueue
-from threading import Thread
 
 import uvicorn
 
@@ -20,7 +15,7 @@ from serve.http.access import Access
 from serve.http.app import App
 from serve.http.connection import Connection
 from serve.model.engine import Engine
-from serve.model.loader import Loader
+from serve.model.loader import Loader, end_with_parent
 from serve.model.metrics import METRICS_FOLDER
 from serve.model.reload import Reloader, describe
 from serve.model.served import ServedModels
@@ -60,15 +55,7 @@ def answer_while_led(arguments: Namespace, listener: socket.socket) -> None:
     configure_log()
     loader = Loader()
     hangups = handle_signals(loader.stop)
-    leader = multiprocessing.parent_process()
-    assert leader
-
-    def follow() -> None:
-        wait([leader.sentinel])  # it was killed: do not outlive it, and clean up after it
-        shutil.rmtree(os.environ[METRICS_FOLDER], ignore_errors=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    Thread(target=follow, daemon=True).start()
+    end_with_parent(os.environ[METRICS_FOLDER])
     try:
         answer(arguments, listener, loader, load_engines(loader, arguments.sources), hangups)
     except Exception as error:

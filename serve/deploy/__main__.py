@@ -14,8 +14,7 @@ from ruamel.yaml import YAML
 
 from serve.model.descriptions import model_config
 from serve.model.engine import Engine
-from serve.model.loader import read
-from serve.model.source import PROJECT, read_source
+from serve.model.source import PROJECT, fetch, read_source
 
 TEMPLATES = Path(__file__).parent
 
@@ -82,15 +81,13 @@ def main() -> None:
     try:
         source = read_source(arguments.model or str(deployed()))
         with TemporaryDirectory() as folder:
-            new = read(source.where, None, folder)
-        assert new
-        _, file = new
-        engine = Engine(file, source.name)
+            content = fetch(source.where, folder)
+        engine = Engine(source.where, content, source.name)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     numbered = arguments.folder / engine.name / "1"
     numbered.mkdir(parents=True, exist_ok=True)
-    (numbered / "model.onnx").write_bytes(file.content)
+    (numbered / "model.onnx").write_bytes(content)
     (numbered.parent / "config.pbtxt").write_text(triton_config(engine))
     for name, labels in engine.labels.items():
         (numbered.parent / f"{name}.labels").write_text("\n".join(labels) + "\n")

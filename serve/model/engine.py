@@ -1,16 +1,20 @@
 """Runs an ONNX file with ONNX Runtime: arrays in, arrays out."""
 
+import hashlib
 import json
 import logging
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+from onnx.external_data_helper import uses_external_data
 
 from serve.model.drift import read_reference
-from serve.model.file import ModelFile, read_model, unusable
 from serve.protocol.tensors import Arrays, Tensor, read_tensor
 
 NAME = re.compile(r"[\w.-]+")
@@ -23,7 +27,7 @@ class Engine:
     """A loaded model.
 
     name: the given name, or else the graph's.
-    version: the file's, which identifies the model in each response.
+    version: the first 12 digits of the file's SHA-256, which identify the model in each response.
     inputs, outputs: its tensors, as the file declares them.
     batches: whether the first axis of every tensor is a batch of rows that do not depend on each
         other. As in Triton, it is if no input or output fixes its size; if these axes have names,
@@ -35,33 +39,40 @@ class Engine:
         how long it takes, by loops or axes of any size.
     """
 
-    def __init__(self, file: ModelFile, name: str | None = None, threads: int = 1) -> None:
-        """Load a file and run its self-test.
+    def __init__(self, where: Path | str, content: bytes, name: str | None = None) -> None:
+        """Load the content of an ONNX file and run its self-test.
+
+        where: the file's path or registered name, for messages.
 
         Raises:
-            ValueError: ONNX Runtime cannot load it, its metadata are invalid, it cannot run a batch
-                of two, or it fails its self-test.
+            ValueError: it is not an ONNX model, ONNX Runtime cannot load it, it refers to other
+                files, which might be any, its metadata are invalid, it cannot run a batch of two,
+                or it fails its self-test.
         """
-        self.version, self.metadata = file.version, file.metadata
+        self.version = hashlib.sha256(content).hexdigest()[:12]
         try:
-            self._load(file, name, threads)
+            self._load(content, name)
             self._try()
             self.self_test()
-        except Exception as error:  # ONNX Runtime and NumPy raise many types
-            raise unusable(file.path, error) from error
+        except Exception as error:  # protobuf, ONNX Runtime and NumPy raise many types
+            raise ValueError(f"{where} is not a usable ONNX model: {error}") from error
 
     @classmethod
     def read(cls, path: Path, name: str | None = None) -> "Engine":
-        """Read and load a file; see `read_model`."""
-        return cls(read_model(path), name)
+        """Read and load a file."""
+        return cls(path, path.read_bytes(), name)
 
-    def _load(self, file: ModelFile, name: str | None, threads: int) -> None:
-        self.name: str = name or file.name
+    def _load(self, content: bytes, name: str | None) -> None:
+        model = onnx.load_from_string(content)
+        if any(uses_external_data(tensor) for tensor in find(onnx.TensorProto, model)):
+            raise ValueError("its weights are in other files: export them into one")
+        self.name: str = name or model.graph.name
         if not NAME.fullmatch(self.name):
             raise ValueError(f"its name {self.name!r} cannot be in a path: use --model NAME=PATH")
+        self.metadata = {entry.key: entry.value for entry in model.metadata_props}
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads  # the default ignores a container's limits
-        self._session = ort.InferenceSession(file.content, options, ["CPUExecutionProvider"])
+        options.intra_op_num_threads = 1  # the default ignores a container's limits
+        self._session = ort.InferenceSession(content, options, ["CPUExecutionProvider"])
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._names = [node.name for node in outputs]
         self.inputs = [read_tensor(node) for node in inputs]
@@ -70,7 +81,8 @@ class Engine:
         self.batches = len(first_axes) == 1 and all(t.shape[:1] == (-1,) for t in tensors)
         axes = {size for t in self.inputs for size in t.shape[1 if self.batches else 0 :]}
         self._is_open = -1 in axes
-        self.is_slow = self._is_unbounded = file.loops or self._is_open
+        loops = any(node.op_type in ("Loop", "Scan") for node in find(onnx.NodeProto, model))
+        self.is_slow = self._is_unbounded = loops or self._is_open
         self.labels = read_labels(self.metadata, self.outputs)
         self.reference = read_reference(self.metadata, self.labels)
 
@@ -139,6 +151,16 @@ class Engine:
             log.error("%s is not ready: %s", self.name, error)
             return False
         return True
+
+
+def find(kind: type[object], message: Any) -> Iterator[Any]:
+    """Yield every message of a kind in a message, those in its subgraphs and functions too."""
+    if isinstance(message, kind):
+        yield message
+    for field, value in message.ListFields():
+        if field.message_type:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from find(kind, part)
 
 
 def read_labels(metadata: dict[str, str], outputs: list[Tensor]) -> dict[str, list[str]]:

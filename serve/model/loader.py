@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 
 from serve.model.engine import Engine
-from serve.model.file import ModelFile, read_model
 from serve.model.source import REGISTERED, Source, State, fetch, state
 
 LOAD_S = 60.0  # to download a model, to load it and to try it
@@ -37,23 +36,21 @@ class Loader:
 
         Raises:
             TimeoutError: it takes longer than `LOAD_S`.
-            OSError, ValueError: see `fetch`, `read_model` and `Engine`; or the inputs or outputs
-                are not those of the old engine.
+            OSError, ValueError: see `fetch` and `Engine`; or the inputs or outputs are not those of
+                the old engine.
         """
-        known = self._loaded.get(source) if old else None
-        local = not source.where.startswith(REGISTERED)
-        if local and not old:  # at the start, when there is nothing to stop
-            new = read(source.where, None, "")
-        elif local and state(source.where) == known:
-            new = None
-        else:
-            new = self._ask(source.where, known)
+        where, known = source.where, self._loaded.get(source) if old else None
+        local = not where.startswith(REGISTERED)
+        if local and state(where) == known:
+            return None
+        at_start = local and not old  # when there is nothing to stop
+        new = read(where, None, "") if at_start else self._ask(where, known)
         if not new:
             return None
-        found, file = new
-        engine = Engine(file, old.name if old else source.name)
+        found, content = new
+        engine = Engine(where, content, old.name if old else source.name)
         if old and (engine.inputs, engine.outputs) != (old.inputs, old.outputs):
-            raise ValueError(f"{file.path} has other inputs or outputs: serve it by another server")
+            raise ValueError(f"{where} has other inputs or outputs: serve it by another server")
         self._loaded[source] = found
         return engine
 
@@ -65,7 +62,7 @@ class Loader:
             self._folder.cleanup()
             self._process = None
 
-    def _ask(self, where: str, known: State | None) -> tuple[State, ModelFile] | None:
+    def _ask(self, where: str, known: State | None) -> tuple[State, bytes] | None:
         if not self._process:
             spawn = multiprocessing.get_context("spawn")
             self._folder = TemporaryDirectory(prefix="serve-model-")
@@ -78,7 +75,7 @@ class Loader:
             self._pipe.send((where, known))
             if not self._pipe.poll(LOAD_S):
                 raise TimeoutError(f"{where} was not loaded within {LOAD_S:.0f} s")
-            new: tuple[State, ModelFile] | str | None = self._pipe.recv()
+            new: tuple[State, bytes] | str | None = self._pipe.recv()
         except (EOFError, OSError) as error:
             self.stop()  # the next call starts another
             if isinstance(error, TimeoutError):
@@ -89,26 +86,17 @@ class Loader:
         return new
 
 
-def read(where: str, known: State | None, folder: str) -> tuple[State, ModelFile] | None:
-    """Return a model's state and file, which is downloaded into the folder if it is in the
-    registry; None if its state is the known one."""
+def read(where: str, known: State | None, folder: str) -> tuple[State, bytes] | None:
+    """Return a model's state and what `fetch` returns; None if its state is the known one."""
     found = state(where)  # first: what changes later is loaded next time
-    return None if found == known else (found, read_model(fetch(where, folder)))
+    return None if found == known else (found, fetch(where, folder))
 
 
 def load_for(pipe: Connection, folder: str) -> None:
     """Serve a loader until it ends: read what it asks for, and try what is new."""
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for the server
         signal.signal(number, signal.SIG_IGN)
-    loader = multiprocessing.parent_process()
-    assert loader
-
-    def follow() -> None:
-        wait([loader.sentinel])  # it was killed: do not outlive it, and clean up after it
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
-
-    Thread(target=follow, daemon=True).start()
+    end_with_parent(folder)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
     _, unlimited = resource.getrlimit(resource.RLIMIT_DATA)
     while True:
@@ -119,7 +107,20 @@ def load_for(pipe: Connection, folder: str) -> None:
                 new = read(where, known, inner)
             resource.setrlimit(resource.RLIMIT_DATA, (unlimited, unlimited))
             if new:
-                Engine(new[1], "tried")
+                Engine(where, new[1], "tried")
             pipe.send(new)
         except Exception as error:  # of any type: MLflow and its storage raise many
             pipe.send(str(error) if isinstance(error, (OSError, ValueError)) else repr(error))
+
+
+def end_with_parent(folder: str) -> None:
+    """If the process that started this one is killed, remove the folder and end by SIGTERM."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        shutil.rmtree(folder, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=follow, daemon=True).start()

@@ -1,6 +1,5 @@
 """Resolves --model to files: paths, or models in MLflow's registry."""
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +9,6 @@ EXPORTED = "artifacts/export/*.onnx"  # written by `dvc repro export`, below the
 NAMED = re.compile(r"(?:([\w.-]+)=)?(.*)")
 REGISTERED = "models:/"
 VERSION = re.compile(REGISTERED + r"(?P<name>[^@/]+)(?:@(?P<alias>.+)|/(?P<version>\d+))")
-# MLflow alone would retry for minutes, and print a progress bar.
-MLFLOW_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 State = tuple[object, ...]  # of a source; see `state`
 
@@ -49,10 +42,8 @@ def state(where: str) -> State:
     """Return what differs once there is another model, without reading it; see `fetch`."""
     if not where.startswith(REGISTERED):
         path = Path(where)
-        its = path.stat() if path.exists() else None  # `read_model` says what to do
+        its = path.stat() if path.exists() else None  # `fetch` says what to do
         return (its.st_mtime_ns, its.st_size, its.st_ino) if its else ()
-    for setting, value in MLFLOW_SETTINGS.items():
-        os.environ.setdefault(setting, value)
     from mlflow import MlflowClient  # serving a file does not need MLflow
 
     found = VERSION.fullmatch(where)
@@ -69,17 +60,20 @@ def state(where: str) -> State:
     return version.version, version.source
 
 
-def fetch(where: str, folder: str) -> Path:
-    """Return the path of an ONNX file, which is downloaded into the folder if it is registered.
+def fetch(where: str, folder: str) -> bytes:
+    """Return the content of an ONNX file, which is downloaded into the folder if it is registered.
 
     where: a path, or models:/NAME@ALIAS or models:/NAME/VERSION in the registry at
         MLFLOW_TRACKING_URI.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the registry does not answer, or has other than one ONNX file for the model.
     """
     if not where.startswith(REGISTERED):
-        return Path(where)
+        if not Path(where).is_file():
+            raise FileNotFoundError(f"{where} not found: run `dvc repro export`")
+        return Path(where).read_bytes()
     from mlflow.artifacts import download_artifacts
 
     try:
@@ -88,4 +82,4 @@ def fetch(where: str, folder: str) -> Path:
         raise ValueError(f"cannot download {where} from MLflow: {error}") from error
     if len(files) != 1:
         raise ValueError(f"{where} must contain one ONNX file, got {len(files)}")
-    return files[0]
+    return files[0].read_bytes()

@@ -10,7 +10,6 @@ import pytest
 from pipeline.data.load import Dataset
 from serve.model.batching import OverloadError
 from serve.model.engine import Engine
-from serve.model.file import read_model
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
 from serve.protocol.tensors import Arrays
@@ -22,7 +21,7 @@ class Watched(Engine):
 
     def __init__(self, path: Path) -> None:
         self.sizes: list[int] = []
-        super().__init__(read_model(path))
+        super().__init__(path, path.read_bytes())
         self.sizes.clear()  # those of the self-test
 
     def infer(self, inputs: Arrays) -> Arrays:

@@ -10,6 +10,7 @@ import pytest
 from pipeline.core.files import ROOT
 from pipeline.data.load import Dataset
 from serve.model.engine import Engine
+from serve.model.source import fetch
 from tests.serve.bad_models import BAD
 
 
@@ -42,7 +43,7 @@ def test_the_version_is_of_the_files_sha256(model: Path) -> None:
 
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run `dvc repro export`"):
-        Engine.read(tmp_path / "model.onnx")
+        fetch(str(tmp_path / "model.onnx"), "")
 
 
 def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
