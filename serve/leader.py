@@ -42,22 +42,19 @@ class Leader:
         status: 0 if all have stopped cleanly, 1 if one has not or if too many have died."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: self._signals.put(number))
+        failed = False
         with TemporaryDirectory(prefix="serve-metrics-") as folder:
             os.environ[METRICS_FOLDER] = folder
-            return int(self._run())
-
-    def _run(self) -> bool:
-        for _ in range(self._count):
-            self._start()
-        failed = False
-        while self._workers:
-            with suppress(Empty):
-                self._forward(self._signals.get(timeout=0.1))
-            for worker in [worker for worker in self._workers if not worker.is_alive()]:
-                failed |= not self._replace(worker)
-            if self._stop_by and time.monotonic() > self._stop_by:
-                self._forward(signal.SIGKILL)
-        return failed
+            for _ in range(self._count):
+                self._start()
+            while self._workers:
+                with suppress(Empty):
+                    self._forward(self._signals.get(timeout=0.1))
+                for worker in [worker for worker in self._workers if not worker.is_alive()]:
+                    failed |= not self._replace(worker)
+                if self._stop_by and time.monotonic() > self._stop_by:
+                    self._forward(signal.SIGKILL)
+        return int(failed)
 
     def _start(self) -> None:
         worker = self._create()

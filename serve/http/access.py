@@ -91,7 +91,11 @@ class Access:
         if not found:
             return False
         name = found[1] or found[2]
-        return name in self._hosts or _is_address(name)
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self._hosts
+        return True
 
 
 def _is_cross_site(headers: dict[bytes, bytes], host: bytes) -> bool:
@@ -103,11 +107,3 @@ def _is_cross_site(headers: dict[bytes, bytes], host: bytes) -> bool:
         return site not in (b"same-origin", b"none")
     origin = headers.get(b"origin")  # of browsers where Sec-Fetch-Site is not sent
     return origin is not None and origin.partition(b"://")[2] != host
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -68,5 +68,4 @@ def decompress(body: bytes, encoding: bytes) -> bytes:
 
 def compress(content: bytes, encoding: bytes) -> bytes:
     """Return the content compressed, fast rather than small."""
-    compressor = zlib.compressobj(1, zlib.DEFLATED, WINDOW_BITS[encoding])
-    return compressor.compress(content) + compressor.flush()
+    return zlib.compress(content, 1, WINDOW_BITS[encoding])
