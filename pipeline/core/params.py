@@ -1,6 +1,7 @@
 """Reads params.yaml into frozen pydantic models, which define what is allowed."""
 
 import re
+import reprlib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
 
 from models import NETWORKS
 from pipeline.core import files
@@ -106,16 +106,11 @@ def load_params(path: Path = files.ROOT / "params.yaml") -> Params:
     """Read and check the whole file, once per process: a stage must not see two versions of it.
 
     Raises:
-        ValueError: the file is missing or not YAML, or has an alias, or a parameter is unknown,
-            missing or invalid; the message gives its name, what is allowed and its value.
+        ValueError: the file is missing or not YAML, or a parameter is unknown, missing or invalid;
+            the message gives its name, what is allowed and its value.
     """
     try:
-        content = path.read_bytes()
-        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe").parse(content)):
-            raise ValueError(  # a few lines of them can stand for gigabytes
-                f"{path.name} must have no aliases, as in `lr: *name`: write their values instead"
-            )
-        return Params.model_validate(YAML(typ="safe").load(content))
+        return Params.model_validate(YAML(typ="safe").load(path))
     except FileNotFoundError as error:
         raise ValueError(f"{path} not found: restore it with `git checkout params.yaml`") from error
     except YAMLError as error:
@@ -133,4 +128,5 @@ def _describe(detail: ErrorDetails) -> str:
     if problem:
         return f"{name} {problem}"
     allowed = re.sub("^(Input|String) should|^Value error, must", "must", detail["msg"])
-    return f"{name} {allowed}, got {detail['input']!r:.100}"
+    # A few lines of YAML with aliases can stand for gigabytes.
+    return f"{name} {allowed}, got {reprlib.repr(detail['input']):.100}"

@@ -79,7 +79,7 @@ def test_an_invalid_parameter_is_named_with_its_value(
 
 
 def test_a_long_value_is_shortened(load: Load) -> None:
-    with pytest.raises(ValueError, match=f"'cpu' or 'cuda', got '{99 * 'x'}$"):
+    with pytest.raises(ValueError, match=r"'cpu' or 'cuda', got 'x{12}\.\.\.x{13}'$"):
         load(content(train__device=9999 * "x"))
 
 
@@ -113,12 +113,12 @@ def test_a_file_without_the_parameters_is_an_error_that_names_it(tmp_path: Path,
         load_params(path)
 
 
-def test_aliases_are_refused_before_they_are_expanded(tmp_path: Path) -> None:
+def test_aliases_that_stand_for_gigabytes_are_an_error_at_once(tmp_path: Path) -> None:
     levels = [f"- &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 9)]
     bomb = "\n".join(["- &l0 x", *levels])
     (tmp_path / "params.yaml").write_text(f"train:\n{textwrap.indent(bomb, '  ')}")
     start = time.monotonic()
-    with pytest.raises(ValueError, match=r"params\.yaml must have no aliases"):
+    with pytest.raises(ValueError, match=r"^train must be a valid dictionary.{0,150}\n"):
         load_params(tmp_path / "params.yaml")
     assert time.monotonic() - start < 1
 
