@@ -18,12 +18,11 @@ def explain(error: Exception) -> str:
     config.read([files.ROOT / ".dvc" / name for name in ("config", "config.local")])
     cache = files.ROOT / ".dvc" / config.get("cache", "dir", fallback="cache")
     digests = {path: digest(path) for path in cache.glob(f"files/md5/??/{30 * '?'}*")}
-    damaged = {path for path, its in digests.items() if its != path.parent.name + path.stem}
+    damaged = {path: its for path, its in digests.items() if its != path.parent.name + path.stem}
     if not damaged:
         return str(error)
-    bad = {digests[path] for path in damaged}
     paths = [path for name in ("artifacts", "data") for path in (files.ROOT / name).rglob("*")]
-    restored = [path for path in paths if path.is_file() and digest(path) in bad]
+    restored = [path for path in paths if path.is_file() and digest(path) in damaged.values()]
     remove = shlex.join(["rm", "-f", *map(str, [*damaged, *restored])])
     return (
         f"{error}\nDVC's cache is damaged: first run `{remove} && python -m pipeline.data && dvc "

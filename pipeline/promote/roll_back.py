@@ -27,19 +27,6 @@ def champions_before(versions: dict[str, ModelVersion], version: ModelVersion) -
     return before
 
 
-def previous_champion(versions: dict[str, ModelVersion], champion: ModelVersion) -> ModelVersion:
-    """Return the most recent earlier champion that still exists and is not blocked.
-
-    Raises:
-        ValueError: there is none.
-    """
-    bad = blocked(versions) | {champion.tags.get("model.sha256")}
-    for number in champions_before(versions, champion):
-        if versions[number].tags.get("model.sha256") not in bad:
-            return versions[number]
-    raise ValueError("there is no champion before this one to go back to")
-
-
 def roll_back() -> None:
     """Make the previous champion the champion again, and print a confirmation. Idempotent, so that
     it can be repeated if it was interrupted or MLflow's answer was lost.
@@ -61,11 +48,15 @@ def roll_back() -> None:
                 f"roll version {number} back too, set its tag rolled.back in MLflow and run again"
             )
             return
-        previous = previous_champion(versions, champion)
+        digests = blocked(versions) | {champion.tags.get("model.sha256")}
+        before = champions_before(versions, champion)
+        good = [one for one in before if versions[one].tags.get("model.sha256") not in digests]
+        if not good:
+            raise ValueError("there is no champion before this one to go back to")
         # Tagged first: a model that is not blocked could be promoted again before the alias moves.
         registry.tag_version(client, champion, "rolled.back", "true")
-        registry.move_alias(client, CHAMPION, str(previous.version))
+        registry.move_alias(client, CHAMPION, good[0])
     print(
-        f"version {previous.version} is the champion again; the model of version {number} stays "
+        f"version {good[0]} is the champion again; the model of version {number} stays "
         "blocked until its tag rolled.back is removed in MLflow"
     )

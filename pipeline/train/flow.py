@@ -10,10 +10,9 @@ from importlib import import_module
 from queue import Queue
 from typing import Any
 
-from prefect import State, Task, flow, task
+from prefect import State, flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
 from prefect.futures import wait
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
@@ -31,16 +30,10 @@ from pipeline.train.trainers import Answers, Trainers
 Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
 
 
-def was_killed(_task: Task, _run: TaskRun, state: State) -> bool:
-    """Return whether a signal ended the trainer, which is worth a retry; an error and Ctrl-C are
-    not."""
-    return state.name == "Killed"
-
-
 @task(
     task_run_name="train {key}",
     retries=2,
-    retry_condition_fn=was_killed,
+    retry_condition_fn=lambda _task, _run, state: state.name == "Killed",  # and not by Ctrl-C
     cache_policy=NO_CACHE,
 )
 def train_network(key: str, trainers: Trainers, report: Report) -> State:
