@@ -3,8 +3,6 @@
 import shlex
 import sqlite3
 from configparser import RawConfigParser
-from hashlib import md5
-from pathlib import Path
 
 from pipeline.core import files
 
@@ -17,22 +15,19 @@ def explain(error: Exception) -> str:
     config = RawConfigParser()
     config.read([files.ROOT / ".dvc" / name for name in ("config", "config.local")])
     cache = files.ROOT / ".dvc" / config.get("cache", "dir", fallback="cache")
-    digests = {path: digest(path) for path in cache.glob(f"files/md5/??/{30 * '?'}*")}
+    entries = cache.glob(f"files/md5/??/{30 * '?'}*")
+    digests = {path: files.md5(path.read_bytes()) for path in entries}
     damaged = {path: its for path, its in digests.items() if its != path.parent.name + path.stem}
     if not damaged:
         return str(error)
     paths = [path for name in ("artifacts", "data") for path in (files.ROOT / name).rglob("*")]
-    restored = [path for path in paths if path.is_file() and digest(path) in damaged.values()]
+    written = [path for path in paths if path.is_file()]
+    restored = [path for path in written if files.md5(path.read_bytes()) in damaged.values()]
     remove = shlex.join(["rm", "-f", *map(str, [*damaged, *restored])])
     return (
         f"{error}\nDVC's cache is damaged: first run `{remove} && python -m pipeline.data && dvc "
         "repro`, which makes again what was damaged"
     )
-
-
-def digest(path: Path) -> str:
-    """Return a file's MD5 as 32 hexadecimal digits."""
-    return md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def check_database(store: sqlite3.Connection, name: str) -> None:

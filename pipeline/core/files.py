@@ -146,6 +146,11 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+def md5(content: bytes) -> str:
+    """Return the MD5 of bytes, which is what DVC goes by, as 32 hexadecimal digits."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def sha256(content: bytes | Path) -> str:
     """Return the SHA-256 of bytes, or of a file's, as 64 hexadecimal digits."""
     return hashlib.sha256(

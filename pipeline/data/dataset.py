@@ -1,6 +1,5 @@
 """What the data set is: `croissant.json` describes it, and the pixel scaling is defined here."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -30,4 +29,4 @@ def pinned_md5() -> str:
     """Return the MD5 that data.dvc pins: DVC's digest of a folder that holds these files."""
     listing = [{"md5": md5, "relpath": str(RAW / name)} for name, md5 in sorted(DIGESTS.items())]
     text = json.dumps(listing, sort_keys=True).encode()
-    return hashlib.md5(text, usedforsecurity=False).hexdigest() + ".dir"
+    return files.md5(text) + ".dir"

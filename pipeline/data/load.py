@@ -1,11 +1,11 @@
 """Loads the data set, after checking every byte against the digests in `croissant.json`."""
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.core import files
 from pipeline.data.dataset import CROISSANT, DATA, DIGESTS, NAME, RAW, pinned_md5
 
 
@@ -54,7 +54,7 @@ def read_file(path: Path) -> bytes:
         ValueError: its MD5 is not the one in `croissant.json`.
     """
     content = path.read_bytes()
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    digest = files.md5(content)
     if digest != DIGESTS[path.name]:
         raise ValueError(
             f"{path} is not {NAME}'s: its MD5 is {digest}, must be {DIGESTS[path.name]}: run "

@@ -46,14 +46,14 @@ def train_network(key: str, trainers: Trainers, report: Report) -> State:
     with process:
         for line in process.stdout or ():
             printed = read_line(line)
-            if isinstance(printed, tuple):
-                row, time_ms = printed
+            if "epoch" in printed:
+                row = Epoch(*printed["epoch"])
                 history.append(row)
-                record = record.add(epoch_points(row, time_ms))
+                record = record.add(epoch_points(row, printed["time_ms"]))
                 report(record, row)
                 log.info(describe(row, params["epochs"]))
-            elif printed:
-                answers = printed
+            elif "answers" in printed:
+                answers = printed["answers"]
             else:
                 message = line.strip()
                 log.info(message)
@@ -70,14 +70,13 @@ def train_network(key: str, trainers: Trainers, report: Report) -> State:
     return Failed(name="Interrupted" if interrupted else "Killed", message=message)
 
 
-def read_line(line: str) -> tuple[Epoch, int] | Answers | None:
-    """Return what a line of the trainer holds: an epoch and when it ended, the answers, or None for
-    a message."""
+def read_line(line: str) -> dict[str, Any]:
+    """Return what the trainer printed as JSON, empty if the line is a message."""
     try:
         content = json.loads(line)
-        return content.get("answers") or (Epoch(*content["epoch"]), content["time_ms"])
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return None
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 @task(task_run_name="compare networks", cache_policy=NO_CACHE)

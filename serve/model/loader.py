@@ -43,8 +43,8 @@ class Loader:
         local = not where.startswith(REGISTERED)
         if local and state(where) == known:
             return None
-        at_start = local and not old  # when there is nothing to stop
-        new = read(where, None, "") if at_start else self._ask(where, known)
+        # At the start, there is nothing that a file could stop.
+        new = (state(where), fetch(where, "")) if local and not old else self._ask(where, known)
         if not new:
             return None
         found, content = new
@@ -86,12 +86,6 @@ class Loader:
         return new
 
 
-def read(where: str, known: State | None, folder: str) -> tuple[State, bytes] | None:
-    """Return a model's state and what `fetch` returns; None if its state is the known one."""
-    found = state(where)  # first: what changes later is loaded next time
-    return None if found == known else (found, fetch(where, folder))
-
-
 def load_for(pipe: Connection, folder: str) -> None:
     """Serve a loader until it ends: read what it asks for, and try what is new."""
     for number in (signal.SIGINT, signal.SIGHUP):  # meant for the server
@@ -103,8 +97,9 @@ def load_for(pipe: Connection, folder: str) -> None:
         where, known = pipe.recv()
         try:
             resource.setrlimit(resource.RLIMIT_DATA, (MAX_MLFLOW_BYTES, unlimited))
+            found = state(where)  # first: what changes later is loaded next time
             with TemporaryDirectory(dir=folder) as inner:
-                new = read(where, known, inner)
+                new = None if found == known else (found, fetch(where, inner))
             resource.setrlimit(resource.RLIMIT_DATA, (unlimited, unlimited))
             if new:
                 Engine(where, new[1], "tried")
