@@ -7,13 +7,12 @@ while the last batch runs, and iterations take no time when the loop is idle.
 import asyncio
 import time
 from collections import deque
-from functools import partial
+from concurrent.futures import Executor
 
 import numpy as np
 
 from serve.model.engine import Engine
 from serve.model.metrics import ModelMetrics
-from serve.model.runner import Runner
 from serve.protocol.request import Request
 from serve.protocol.tensors import Arrays
 
@@ -28,18 +27,18 @@ class OverloadError(Exception):
 class Batcher:
     """Runs a model's requests in batches.
 
-    engine: runs them. metrics: record every batch and its requests. runner: the model's thread.
+    engine: runs them. metrics: record every batch and its requests. thread: the model's own.
     waiting: rows that wait.
     """
 
     max_waiting = 4096  # rows, beyond which `infer` raises `OverloadError`; it bounds the latency
     max_batch = 256  # rows in a batch of several requests
 
-    def __init__(self, engine: Engine, metrics: ModelMetrics, runner: Runner) -> None:
+    def __init__(self, engine: Engine, metrics: ModelMetrics, thread: Executor) -> None:
         self.waiting = 0
         self._engine = engine
         self._metrics = metrics
-        self._runner = runner
+        self._thread = thread
         self._queue: deque[Waiting] = deque()
         self._busy = False
 
@@ -68,7 +67,8 @@ class Batcher:
             batch = self._next_batch()
             if self._engine.is_slow:
                 self._busy = True
-                self._runner.run(partial(self._run, batch)).add_done_callback(self._finish)
+                loop = asyncio.get_running_loop()
+                loop.run_in_executor(self._thread, self._run, batch).add_done_callback(self._finish)
             else:
                 self._answer(self._run(batch))
 

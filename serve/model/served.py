@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from serve.model.batching import Batcher
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics, ModelMetrics
-from serve.model.runner import Runner
 from serve.protocol.decoder import Decoder
 from serve.protocol.encoder import Encoder
 from serve.protocol.request import Request
@@ -32,10 +32,10 @@ class ServedModel:
         self.metrics = ModelMetrics(
             metrics, engine.name, engine.version, engine.labels, engine.reference
         )
-        self._runner = Runner()
+        self._thread = ThreadPoolExecutor(1)  # a model that never ends stops no other and no route
         self._test: asyncio.Future[bool] | None = None
         self._tested = 0.0  # when it began, by time.monotonic()
-        self.batcher = Batcher(engine, self.metrics, self._runner)
+        self.batcher = Batcher(engine, self.metrics, self._thread)
         self.decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
         self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
         if "self_test" not in engine.metadata:
@@ -47,7 +47,9 @@ class ServedModel:
         """Return whether the self-test passes, which runs at most once per `TEST_S`."""
         now = time.monotonic()
         if not self._test or (self._test.done() and now > self._tested + TEST_S):
-            self._test, self._tested = self._runner.run(self.engine.passes_self_test), now
+            loop = asyncio.get_running_loop()
+            self._test = loop.run_in_executor(self._thread, self.engine.passes_self_test)
+            self._tested = now
         return await asyncio.shield(self._test)
 
     def encode(self, request: Request, outputs: Arrays) -> tuple[bytes, int | None]:
