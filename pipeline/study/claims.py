@@ -11,9 +11,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pipeline.data.corruptions import GEOMETRIC, PHOTOMETRIC
 from pipeline.study.experiments import Tables
 from pipeline.study.overfitting import LRS, SHAPES
 from pipeline.study.pair import NORMED, PLAIN
+from pipeline.study.price import CORRUPTED
 from pipeline.study.statistics import interval, verdict
 
 THRESHOLDS = (0.9, 0.95, 0.97)  # test accuracies to reach
@@ -141,6 +143,20 @@ def dropout_gain(tables: Tables, shape: str, lr: float) -> pd.Series:
     return accuracies.iloc[:, 1] - accuracies.iloc[:, 0]
 
 
+def accuracies_on(tables: Tables, statistics: str) -> pd.DataFrame:
+    """The accuracies in percent by network, seed (rows) and corruption (columns), of the network
+    with batch normalization with these running statistics."""
+    table = tables["price"]
+    its = table[table["statistics"].isin(["none", statistics])]
+    return 100 * its.pivot_table(index=RUN, columns="corruption", values="test_accuracy")
+
+
+def lost(tables: Tables, corruptions: list[str], statistics: str) -> pd.Series:
+    """How much lower the accuracy is on corrupted images, on average over the corruptions."""
+    clean = accuracies_on(tables, "of training")["clean"]
+    return clean - accuracies_on(tables, statistics)[corruptions].mean(axis=1)
+
+
 CLAIMS = [
     Claim("updates_to_90", "speed", "needs fewer updates to reach 90% test accuracy",
           "less", "updates", updates_to_90),
@@ -178,6 +194,17 @@ CLAIMS = [
         )
         for name, shape in SHAPES.items()
         for lr in LRS
+    ),
+    *(
+        Claim(f"loss_{name}", "price", f"loses more accuracy when the images are {changed}",
+              "more", "points", partial(lost, corruptions=[name], statistics="of training"))
+        for name, changed in CORRUPTED.items()
+    ),
+    *(
+        Claim(f"{key}_repaired", "price",
+              f"loses less accuracy on {key} corruptions once its statistics are re-estimated",
+              "less", "points", partial(lost, corruptions=names, statistics="re-estimated"))
+        for key, names in (("photometric", [*PHOTOMETRIC]), ("geometric", [*GEOMETRIC]))
     ),
 ]  # fmt: skip
 

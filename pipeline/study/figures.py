@@ -4,12 +4,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.data.corruptions import PHOTOMETRIC
 from pipeline.study import deep, overfitting
 from pipeline.study.claims import THRESHOLDS, reached
 from pipeline.study.experiments import Tables
 from pipeline.study.layer_figures import histograms, layers
-from pipeline.study.pair import COLORS, LABELS, MARKERS, PAIR
+from pipeline.study.pair import COLORS, LABELS, MARKERS, NORMED, PAIR, PLAIN
+from pipeline.study.price import CORRUPTED
 from pipeline.study.speed import LRS
+from pipeline.study.statistics import intervals
 from pipeline.study.style import PERCENT, curve, legend, of, sheet
 
 
@@ -157,6 +160,45 @@ def draw_variants(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
     axes.yaxis.set_major_formatter(PERCENT)
 
 
+def price(tables: Tables) -> Figure:
+    """The accuracy on each kind of images, with an arrow from the statistics of training to the
+    re-estimated ones."""
+    figure, ((axes,),) = sheet(1, 1, 11, 7.5)
+    heights = {"clean": 0.0}
+    for row, name in enumerate(CORRUPTED, start=1):
+        heights[name] = row + (0.5 if name in PHOTOMETRIC else 1)  # a gap between the groups
+    means = {}
+    for key, statistics, note in (
+        (PLAIN, "none", ""),
+        (NORMED, "of training", ", as trained"),
+        (NORMED, "re-estimated", ", re-estimated on 256 images"),
+    ):
+        rows = of(tables["price"], statistics=statistics)
+        found = intervals(rows, ["corruption"], "test_accuracy").set_index("corruption")
+        found, means[statistics] = found.loc[[*heights]], found["mean"]
+        axes.errorbar(
+            found["mean"],
+            [*heights.values()],
+            xerr=found["mean"] - found["low"],
+            fmt=MARKERS[key],
+            color=COLORS[key],
+            markersize=10,
+            markerfacecolor="white" if statistics == "of training" else COLORS[key],
+            label=LABELS[key] + note,
+        )
+    for name, height in heights.items():
+        start, end = means["of training"][name], means["re-estimated"][name]
+        if abs(end - start) > 0.02:
+            arrow = {"arrowstyle": "->", "color": COLORS[NORMED], "shrinkA": 8, "shrinkB": 8}
+            axes.annotate("", (end, height), (start, height), arrowprops=arrow)
+    axes.set_yticks([*heights.values()], ["as in training", *CORRUPTED.values()])
+    axes.invert_yaxis()
+    axes.set(xlabel="test accuracy", xlim=(0, 1.02))
+    axes.xaxis.set_major_formatter(PERCENT)
+    legend(figure, axes, columns=3)
+    return figure
+
+
 FIGURES = {
     "speed": speed,
     "rates": rates,
@@ -168,4 +210,5 @@ FIGURES = {
     "layers_after": lambda tables: layers(tables, "after training"),
     "overfitting": overfitted,
     "overfitting_by_rate": overfitted_by_rate,
+    "price": price,
 }

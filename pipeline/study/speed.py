@@ -9,10 +9,12 @@ from itertools import chain
 
 import pandas as pd
 import torch
+from torch import nn
 
 from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import Tensors, to_tensors
+from pipeline.study import price
 from pipeline.study.pair import PAIR
 from pipeline.train.loop import evaluate, initial_network, select, shuffle
 from pipeline.train.step import Step
@@ -30,13 +32,15 @@ def measured_updates(epochs: int, per_epoch: int) -> set[int]:
     return first | later
 
 
-def learn(key: str, lrs: Sequence[float], epochs: int, seed: int, tensors: Tensors) -> pd.DataFrame:
-    """Train one network at each learning rate; return one row per measurement.
+def learn(
+    network: nn.Module, key: str, lrs: Sequence[float], epochs: int, seed: int, tensors: Tensors
+) -> pd.DataFrame:
+    """Train the network in place at each learning rate, each time from the start; return one row
+    per measurement.
 
     `train_loss` is the mean batch loss since the previous row.
     """
     x, labels, test_x, test_labels = tensors
-    network = initial_network(key, seed).to(x.device)
     step = Step(network)
     per_epoch = -(-len(x) // BATCH_SIZE)
     measured = measured_updates(epochs, per_epoch)
@@ -62,9 +66,13 @@ def learn(key: str, lrs: Sequence[float], epochs: int, seed: int, tensors: Tenso
 def measure_speed(
     seed: int, params: StudyParams, dataset: Dataset, device: torch.device
 ) -> dict[str, pd.DataFrame]:
-    """Return the table `speed`."""
+    """Return the table `speed`, and that of experiment `price` on the trained networks."""
     tensors = to_tensors(first_images(dataset, params.images), device)
-    return {"speed": pd.concat(learn(key, [LR], params.epochs, seed, tensors) for key in PAIR)}
+    networks = {key: initial_network(key, seed).to(device) for key in PAIR}
+    tables = [
+        learn(network, key, [LR], params.epochs, seed, tensors) for key, network in networks.items()
+    ]
+    return {"speed": pd.concat(tables)} | price.measure(networks, seed, dataset, device)
 
 
 def measure_rates(
@@ -72,7 +80,12 @@ def measure_rates(
 ) -> dict[str, pd.DataFrame]:
     """Return the table `rates`."""
     tensors = to_tensors(first_images(dataset, params.images), device)
-    return {"rates": pd.concat(learn(key, LRS, params.rates_epochs, seed, tensors) for key in PAIR)}
+    networks = {key: initial_network(key, seed).to(device) for key in PAIR}
+    tables = [
+        learn(network, key, LRS, params.rates_epochs, seed, tensors)
+        for key, network in networks.items()
+    ]
+    return {"rates": pd.concat(tables)}
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

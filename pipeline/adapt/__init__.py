@@ -1,0 +1,1 @@
+"""Adapts a trained network to images of another kind, without labels."""

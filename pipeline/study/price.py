@@ -1,0 +1,72 @@
+"""Experiment `price`: what batch normalization costs when the images change after the training.
+
+Nothing is trained here: the networks of experiment `speed` classify corrupted test images. Some of
+these images only serve to re-estimate the running statistics, without their labels; the accuracy
+is that on the others.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from pipeline.adapt.re_estimate import re_estimate, re_estimate_for_mix
+from pipeline.data.corruptions import CORRUPTIONS
+from pipeline.data.dataset import CLASSES
+from pipeline.data.load import Dataset
+from pipeline.data.tensors import scale_pixels
+from pipeline.study.pair import NORMED, PLAIN
+from pipeline.train.loop import evaluate
+
+SAMPLE = 256  # images that the statistics are re-estimated on
+COMMON = 7  # the class of half of the images in the sample with another class mix
+KINDS = {"clean": np.copy} | CORRUPTIONS
+CORRUPTED = {  # what each corruption makes of the images
+    "brightness": "brighter",
+    "contrast": "less contrasted",
+    "fog": "foggy",
+    "noise": "noisy",
+    "blur": "blurred",
+    "stripe": "inverted at both sides",
+    "translate": "shifted by 2 pixels",
+    "rotate": "rotated by 30°",
+    "shear": "slanted",
+    "scale": "shrunk to 70%",
+}
+
+
+def measure(
+    networks: dict[str, nn.Module], seed: int, dataset: Dataset, device: torch.device
+) -> dict[str, pd.DataFrame]:
+    """Return the table `price`: the accuracy of each network on each kind of images, for the one
+    with batch normalization with several running statistics."""
+    usual, sevens, judged = choose(dataset.test_labels)
+    labels = torch.from_numpy(dataset.test_labels[judged]).to(device)
+    counts = np.bincount(dataset.train_labels, minlength=CLASSES)
+    prior = torch.from_numpy(counts / counts.sum()).to(device)
+    plain, normed = networks[PLAIN], networks[NORMED]
+    rows = []
+    for kind, corrupt in KINDS.items():
+        x = scale_pixels(corrupt(dataset.test_images)).to(device)
+        variants = [
+            (PLAIN, "none", plain),
+            (NORMED, "of training", normed),
+            (NORMED, "re-estimated", re_estimate(normed, x[usual])),
+            (NORMED, "half sevens", re_estimate(normed, x[sevens])),
+            (NORMED, "half sevens, corrected", re_estimate_for_mix(normed, x[sevens], prior)),
+        ]
+        for key, statistics, network in variants:
+            where = {"network": key, "seed": seed, "corruption": kind, "statistics": statistics}
+            _, accuracy = evaluate(network, x[judged], labels)
+            rows.append(where | {"test_accuracy": accuracy})
+    return {"price": pd.DataFrame(rows)}
+
+
+def choose(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the indices of a sample with the usual class mix, of one of which half are sevens, and
+    of all images that are in neither."""
+    usual = np.arange(SAMPLE)
+    common, others = np.flatnonzero(labels == COMMON), np.flatnonzero(labels != COMMON)
+    sevens = np.concatenate([common[: SAMPLE // 2], others[: SAMPLE // 2]])
+    judged = np.setdiff1d(np.arange(len(labels)), np.concatenate([usual, sevens]))
+    return usual, sevens, judged
