@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 Corruption = Callable[[np.ndarray], np.ndarray]
+
 ANGLE = np.deg2rad(30)
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from pipeline.core import files
-from pipeline.study import activations, overfitting, scale, speed
+from pipeline.study import activations, centering, overfitting, scale, speed
 
 Tables = dict[str, pd.DataFrame]
 
@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "overfitting": overfitting.measure,
     "rates": speed.measure_rates,
     "speed": speed.measure_speed,
+    "centering": centering.measure,
     "scale": scale.measure,
     "activations": activations.measure,
 }

@@ -1,16 +1,18 @@
 """The figures of the study, each from the tables alone."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.data.corruptions import PHOTOMETRIC
+from pipeline.data.corruptions import CORRUPTIONS, GEOMETRIC
 from pipeline.study import deep, overfitting
 from pipeline.study.claims import THRESHOLDS, reached
 from pipeline.study.experiments import Tables
 from pipeline.study.layer_figures import histograms, layers
 from pipeline.study.pair import COLORS, LABELS, MARKERS, NORMED, PAIR, PLAIN
-from pipeline.study.price import CORRUPTED
+from pipeline.study.price import TITLES
 from pipeline.study.speed import LRS
 from pipeline.study.statistics import intervals
 from pipeline.study.style import PERCENT, curve, legend, of, sheet
@@ -161,37 +163,30 @@ def draw_variants(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
 
 
 def price(tables: Tables) -> Figure:
-    """The accuracy on each kind of images, with an arrow from the statistics of training to the
+    """The accuracy on each kind of images, with an arrow from the statistics of the training to the
     re-estimated ones."""
     figure, ((axes,),) = sheet(1, 1, 11, 7.5)
-    heights = {"clean": 0.0}
-    for row, name in enumerate(CORRUPTED, start=1):
-        heights[name] = row + (0.5 if name in PHOTOMETRIC else 1)  # a gap between the groups
-    means = {}
-    for key, statistics, note in (
-        (PLAIN, "none", ""),
-        (NORMED, "of training", ", as trained"),
-        (NORMED, "re-estimated", ", re-estimated on 256 images"),
-    ):
-        rows = of(tables["price"], statistics=statistics)
-        found = intervals(rows, ["corruption"], "test_accuracy").set_index("corruption")
-        found, means[statistics] = found.loc[[*heights]], found["mean"]
-        axes.errorbar(
-            found["mean"],
-            [*heights.values()],
-            xerr=found["mean"] - found["low"],
-            fmt=MARKERS[key],
-            color=COLORS[key],
-            markersize=10,
-            markerfacecolor="white" if statistics == "of training" else COLORS[key],
-            label=LABELS[key] + note,
+    gaps = [(kind in CORRUPTIONS) + (kind in GEOMETRIC) for kind in TITLES]  # before the groups
+    heights = [row + gap / 2 for row, gap in enumerate(gaps)]
+
+    def draw(key: str, variant: str, label: str, **style: Any) -> pd.Series:
+        rows = of(tables["price"], network=key, variant=variant)
+        found = (
+            intervals(rows, ["corruption"], "test_accuracy").set_index("corruption").loc[[*TITLES]]
         )
-    for name, height in heights.items():
-        start, end = means["of training"][name], means["re-estimated"][name]
-        if abs(end - start) > 0.02:
+        means, half = found["mean"], found["mean"] - found["low"]
+        look = {"fmt": MARKERS[key], "color": COLORS[key], "markersize": 10} | style
+        axes.errorbar(means, heights, xerr=half, label=label, **look)
+        return means
+
+    draw(PLAIN, "as trained", LABELS[PLAIN])
+    starts = draw(NORMED, "as trained", LABELS[NORMED], markerfacecolor="white")
+    ends = draw(NORMED, "re-estimated", f"{LABELS[NORMED]}, re-estimated")
+    for height, start, end in zip(heights, starts, ends, strict=True):
+        if abs(end - start) > 0.02:  # or there is no room for an arrow
             arrow = {"arrowstyle": "->", "color": COLORS[NORMED], "shrinkA": 8, "shrinkB": 8}
-            axes.annotate("", (end, height), (start, height), arrowprops=arrow)
-    axes.set_yticks([*heights.values()], ["as in training", *CORRUPTED.values()])
+            axes.annotate("", (end, height), (start, height), arrowprops=arrow, zorder=1)
+    axes.set_yticks(heights, [*TITLES.values()])
     axes.invert_yaxis()
     axes.set(xlabel="test accuracy", xlim=(0, 1.02))
     axes.xaxis.set_major_formatter(PERCENT)

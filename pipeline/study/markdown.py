@@ -8,13 +8,17 @@ import pandas as pd
 from jinja2 import StrictUndefined, Template
 
 from pipeline.core.params import StudyParams
+from pipeline.data.corruptions import PHOTOMETRIC
+from pipeline.study import centering
 from pipeline.study.claims import CLAIMS, THRESHOLDS, final_speed, reached, small_set_accuracies
 from pipeline.study.experiments import Tables
 from pipeline.study.overfitting import DROPOUTS, LRS, SHAPES
-from pipeline.study.pair import PAIR
+from pipeline.study.pair import NORMED, PAIR, PLAIN
+from pipeline.study.price import CORRUPTED, SAMPLE, TITLES
 from pipeline.study.scale import updates
-from pipeline.study.statistics import interval
+from pipeline.study.statistics import interval, verdict
 
+ACCURACY = "test_accuracy"
 TEMPLATE = Path(__file__).with_name("template.md")
 
 
@@ -36,6 +40,13 @@ def to_markdown(tables: Tables, verdicts: dict[str, dict[str, Any]], params: Stu
         overfitting_lrs=LRS,
         speed_rows=speed_rows(tables),
         overfitting_rows=overfitting_rows(tables),
+        sample=SAMPLE,
+        price_rows=price_rows(tables),
+        centering_images=min(params.images, centering.IMAGES),
+        centering_lr=centering.LR,
+        harmed_without=", ".join(harmed(tables, PLAIN)) or "none",
+        harmed_with=", ".join(harmed(tables, NORMED)) or "none",
+        centering_rows=centering_rows(tables),
         number=number,
         measured=measured,
         with_interval=with_interval,
@@ -90,3 +101,38 @@ def overfitting_rows(tables: Tables) -> list[list[str]]:
         cells += [with_interval(*interval(pairs["test_accuracy"][key]), "%") for key in PAIR]
         rows.append([shape.title, f"{lr:g}", "yes" if dropout else "no", *cells])
     return rows
+
+
+def price_rows(tables: Tables) -> list[list[str]]:
+    """Return the accuracies on clean and corrupted images: one row per kind of images, with the
+    network without batch normalization and then each variant of its twin."""
+    columns = ["as trained", "re-estimated", "half sevens", "half sevens, corrected"]
+    variants = [(PLAIN, "as trained"), *((NORMED, variant) for variant in columns)]
+    means = 100 * tables["price"].groupby(["corruption", "network", "variant"])[ACCURACY].mean()
+    return [
+        [title, *(measured(means[kind, *variant], "%") for variant in variants)]
+        for kind, title in TITLES.items()
+    ]
+
+
+def centering_rows(tables: Tables) -> list[list[str]]:
+    """Return the accuracies of experiment `centering`: one row per kind of images, without
+    and then with batch normalization, each on the usual and on the centered images."""
+    groups = tables["centering"].groupby(["corruption", "network", "images"])[ACCURACY]
+    found = {names: with_interval(*interval(100 * values), "%") for names, values in groups}
+    return [
+        [TITLES[kind], *(found[kind, *column] for column in product(PAIR, ("usual", "centered")))]
+        for kind in ("clean", *PHOTOMETRIC)
+    ]
+
+
+def harmed(tables: Tables, key: str) -> list[str]:
+    """Return what the corruptions make of the images on which centering lowers the network's
+    accuracy."""
+    table = tables["centering"]
+    accuracies = table[table["network"] == key].pivot_table(
+        index="seed", columns=["images", "corruption"], values=ACCURACY
+    )
+    gains = accuracies["centered"] - accuracies["usual"]
+    lower = [kind for kind in PHOTOMETRIC if verdict(interval(gains[kind]), "less") == "holds"]
+    return [CORRUPTED[kind] for kind in lower]

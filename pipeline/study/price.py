@@ -33,6 +33,7 @@ CORRUPTED = {  # what each corruption makes of the images
     "shear": "slanted",
     "scale": "shrunk to 70%",
 }
+TITLES = {"clean": "as in training"} | CORRUPTED
 
 
 def measure(
@@ -40,26 +41,32 @@ def measure(
 ) -> dict[str, pd.DataFrame]:
     """Return the table `price`: the accuracy of each network on each kind of images, for the one
     with batch normalization with several running statistics."""
-    usual, sevens, judged = choose(dataset.test_labels)
-    labels = torch.from_numpy(dataset.test_labels[judged]).to(device)
+    images, all_labels = test_images(dataset)
+    usual, sevens, judged = choose(all_labels)
+    labels = torch.from_numpy(all_labels[judged]).to(device)
     counts = np.bincount(dataset.train_labels, minlength=CLASSES)
     prior = torch.from_numpy(counts / counts.sum()).to(device)
     plain, normed = networks[PLAIN], networks[NORMED]
     rows = []
     for kind, corrupt in KINDS.items():
-        x = scale_pixels(corrupt(dataset.test_images)).to(device)
+        x = scale_pixels(corrupt(images)).to(device)
         variants = [
-            (PLAIN, "none", plain),
-            (NORMED, "of training", normed),
+            (PLAIN, "as trained", plain),
+            (NORMED, "as trained", normed),
             (NORMED, "re-estimated", re_estimate(normed, x[usual])),
             (NORMED, "half sevens", re_estimate(normed, x[sevens])),
             (NORMED, "half sevens, corrected", re_estimate_for_mix(normed, x[sevens], prior)),
         ]
-        for key, statistics, network in variants:
-            where = {"network": key, "seed": seed, "corruption": kind, "statistics": statistics}
+        for key, variant, network in variants:
+            where = {"network": key, "seed": seed, "variant": variant, "corruption": kind}
             _, accuracy = evaluate(network, x[judged], labels)
             rows.append(where | {"test_accuracy": accuracy})
     return {"price": pd.DataFrame(rows)}
+
+
+def test_images(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return every second test image, and their labels: enough, in half the time."""
+    return dataset.test_images[::2], dataset.test_labels[::2]
 
 
 def choose(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

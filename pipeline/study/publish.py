@@ -1,10 +1,12 @@
-"""Publishes the run of the study that study/dvc.lock records: `python -m pipeline.study.publish`.
+"""Publishes the run that study/dvc.lock records: `python -m pipeline.study.publish`.
 
-Reads artifacts/study/; writes docs/study.md, its figures in docs/study/, and the verdicts in
+Reads artifacts/study/; writes docs/study.md, its figures in docs/study/, and the main verdicts in
 README.md.
 """
 
 import argparse
+import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +14,14 @@ from typing import Any
 
 from pipeline.core import files
 from pipeline.core.damage import explain
+from pipeline.study.markdown import measured
 
 REPORT = files.ROOT / "docs" / "study.md"
 FIGURES = files.ROOT / "docs" / "study"
+WIDTH, COLORS = 1000, 32  # of the figures there, which Git keeps
 README = files.ROOT / "README.md"
-START, END = "<!-- python -m pipeline.study.publish -->\n", "<!-- end -->\n"
-# One claim per experiment.
+START, END = "<!-- written by python -m pipeline.study.publish -->\n", "<!-- end -->\n"
+# One per experiment that has claims, and the remedy.
 MAIN_CLAIMS = (
     "updates_to_90",
     "learning_rates",
@@ -30,41 +34,60 @@ MAIN_CLAIMS = (
 
 
 def is_locked() -> bool:
-    """Return whether artifacts/study/ is what study/dvc.lock records, and nothing that the study
-    depends on has changed since."""
-    return not subprocess.run(["dvc", "status", "--quiet", "study/dvc.yaml"], cwd=files.ROOT).returncode
+    """Return whether artifacts/study/ is the locked run, and nothing it comes from has changed."""
+    status = ["dvc", "status", "--quiet", "study/dvc.yaml"]
+    return subprocess.run(status, cwd=files.ROOT).returncode == 0
 
 
 def pages() -> dict[Path, str]:
-    """Return the text of each document."""
+    """Return the report and the README, with the verdicts between its two comments."""
     report = files.require(files.STUDY / "report.md", "study").read_text()
-    verdicts = files.read_json(files.VERDICTS, "study")
     before, rest = README.read_text().split(START)
     _, after = rest.split(END)
+    table = verdict_table(files.read_json(files.VERDICTS, "study"))
     return {
-        REPORT: START + report.replace("](figures/", f"]({FIGURES.name}/"),
-        README: before + START + verdict_table(verdicts) + END + after,
+        REPORT: START + "\n" + report.replace("](figures/", f"]({FIGURES.name}/"),
+        README: f"{before}{START}\n{table}\n{END}{after}",
     }
 
 
 def verdict_table(verdicts: dict[str, dict[str, Any]]) -> str:
     """Return the main claims as a table in Markdown."""
-    from pipeline.study.markdown import measured
-
-    lines = ["| a network with batch normalization … | without | with | |", "| --- | --- | --- | --- |"]
+    rows = [["a network with batch normalization …", "without", "with", "verdict"], ["---"] * 4]
     for key in MAIN_CLAIMS:
         found = verdicts[key]
-        means = (measured(found[name], found["unit"]) for name in ("without", "with"))
-        lines.append(f"| {' | '.join((found['claim'], *means, found['verdict']))} |")
-    return "\n".join(lines) + "\n"
+        means = [measured(found[name], found["unit"]) for name in ("without", "with")]
+        rows.append([found["claim"], *means, f"**{found['verdict']}**"])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def small_figures() -> dict[Path, bytes]: ...
+def shrink(figure: Path) -> bytes:
+    """Return a PNG of the same picture, with fewer pixels and colors."""
+    from PIL import Image
+
+    with Image.open(figure) as picture:
+        size = (WIDTH, round(picture.height * WIDTH / picture.width))
+        small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(COLORS)
+    png = io.BytesIO()
+    small.save(png, format="png", optimize=True)
+    return png.getvalue()
 
 
 def main() -> None:
     """Write the documents, unless the study must run first."""
-    argparse.ArgumentParser(prog="python -m pipeline.study.publish", description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        prog="python -m pipeline.study.publish", description=__doc__
+    ).parse_args()
+    if not is_locked():
+        sys.exit("error: artifacts/study is not the run in study/dvc.lock: run `make study`")
+    try:
+        for path, text in pages().items():
+            files.write_atomically(path, text.encode())
+        shutil.rmtree(FIGURES, ignore_errors=True)
+        for figure in (files.STUDY / "figures").iterdir():
+            files.write_atomically(FIGURES / figure.name, shrink(figure))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {explain(error)}")
 
 
 if __name__ == "__main__":

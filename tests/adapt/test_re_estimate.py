@@ -73,7 +73,14 @@ def test_an_adapted_network_can_be_trained_and_adapted_again(images: Tensor) -> 
     assert not torch.allclose(first, second)
 
 
-@pytest.mark.parametrize(("network", "count"), [(SimpleMLP(), 40), (BatchNormMLP(), 1)])
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        (SimpleMLP(), 40),
+        (nn.BatchNorm1d(28, track_running_stats=False), 40),
+        (BatchNormMLP(), 1),
+    ],
+)
 def test_nothing_to_re_estimate_is_an_error(network: nn.Module, count: int, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"no running statistics|at least two images, got 1"):
         re_estimate(network, images[:count])
@@ -91,13 +98,17 @@ class Bright(nn.Module):
         return torch.cat([-8 * x, 8 * x], dim=1)
 
 
-def test_the_class_mix_is_corrected_towards_the_prior() -> None:
-    images = torch.tensor([0.0] * 80 + [1.0] * 20)[:, None, None] + torch.rand(100, 28, 28)
-    prior = torch.tensor([0.5, 0.5])
-    plain = statistics(re_estimate(Bright(), images))["norm.running_mean"].item()
-    corrected = statistics(re_estimate_for_mix(Bright(), images, prior))["norm.running_mean"].item()
-    assert plain == pytest.approx(0.7, abs=0.02)
-    assert corrected == pytest.approx(1.0, abs=0.02)
+@pytest.mark.parametrize(
+    ("bright", "expected"),
+    [(20, 1.0), (2, 0.5 + 40 / (40 + 98 / 2 / 0.98))],  # a weight is at most 20, not 25
+)
+def test_the_class_mix_is_corrected_towards_the_prior(bright: int, expected: float) -> None:
+    pixels = torch.tensor([0.5] * (100 - bright) + [1.5] * bright)
+    images = pixels[:, None, None].expand(-1, 28, 28)
+    plain = re_estimate(Bright(), images)
+    corrected = re_estimate_for_mix(Bright(), images, torch.tensor([0.5, 0.5]))
+    assert plain.get_buffer("norm.running_mean").item() == pytest.approx(0.5 + bright / 100)
+    assert corrected.get_buffer("norm.running_mean").item() == pytest.approx(expected, abs=0.01)
 
 
 def test_a_mix_like_the_prior_is_left_alone(images: Tensor) -> None:

@@ -1,0 +1,90 @@
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from pipeline.data.corruptions import CORRUPTIONS
+from pipeline.data.load import Dataset, load_dataset
+from pipeline.data.tensors import scale_pixels
+from pipeline.study import price
+from pipeline.study.claims import CLAIMS
+from pipeline.study.experiments import Tables
+from pipeline.study.pair import NORMED, PAIR, PLAIN
+from pipeline.train.loop import evaluate, initial_network
+
+
+@pytest.fixture(scope="module")
+def mnist() -> Dataset:
+    return load_dataset()
+
+
+@pytest.fixture
+def networks() -> dict[str, nn.Module]:
+    return {key: initial_network(key, seed=0) for key in PAIR}
+
+
+def test_no_image_that_statistics_come_from_is_judged(mnist: Dataset) -> None:
+    labels = mnist.test_labels[:2000]
+    usual, sevens, judged = price.choose(labels)
+    assert len(usual) == len(sevens) == len(set(sevens)) == price.SAMPLE
+    assert (labels[sevens] == 7).mean() == 0.5
+    assert set(judged) == set(range(2000)) - set(usual) - set(sevens)
+
+
+def test_the_trained_networks_are_judged_as_they_are(
+    mnist: Dataset, networks: dict[str, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(price, "KINDS", {"clean": np.copy, "blur": CORRUPTIONS["blur"]})
+    before = copy.deepcopy({key: network.state_dict() for key, network in networks.items()})
+    table = price.measure(networks, 0, mnist, torch.device("cpu"))["price"]
+    after = {key: network.state_dict() for key, network in networks.items()}
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+    images, labels = price.test_images(mnist)
+    *_, judged = price.choose(labels)
+    x, y = scale_pixels(CORRUPTIONS["blur"](images))[judged], torch.from_numpy(labels[judged])
+    found = table[(table["corruption"] == "blur") & (table["variant"] == "as trained")]
+    for key, accuracy in found.set_index("network")["test_accuracy"].items():
+        assert accuracy == evaluate(networks[str(key)], x, y)[1]
+
+
+def test_every_corruption_has_a_claim(study_tables: Tables) -> None:
+    assert set(price.CORRUPTED) == set(CORRUPTIONS)
+    assert set(study_tables["price"]["corruption"]) == {"clean", *CORRUPTIONS}
+    keys = {claim.key for claim in CLAIMS if claim.experiment == "price"}
+    assert keys == {f"loss_{name}" for name in CORRUPTIONS} | {
+        "photometric_repaired",
+        "geometric_repaired",
+    }
+
+
+def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
+    accuracies = {  # on clean and on foggy images; on all others as on clean ones
+        (PLAIN, "as trained"): (0.95, 0.94),
+        (NORMED, "as trained"): (0.98, 0.3),
+        (NORMED, "re-estimated"): (0.97, 0.96),
+        (NORMED, "half sevens"): (0.1, 0.1),
+    }
+    table = pd.DataFrame(
+        {
+            "network": key,
+            "variant": variant,
+            "seed": seed,
+            "corruption": name,
+            "test_accuracy": foggy if name == "fog" else clean,
+        }
+        for (key, variant), (clean, foggy) in accuracies.items()
+        for name in ("clean", *CORRUPTIONS)
+        for seed in range(2)
+    )
+    values = {
+        claim.key: claim.values({"price": table}) for claim in CLAIMS if claim.experiment == "price"
+    }
+    means = {key: value.groupby("network").mean().to_dict() for key, value in values.items()}
+    assert means["loss_fog"] == pytest.approx({PLAIN: 1, NORMED: 68})
+    assert means["loss_blur"] == pytest.approx({PLAIN: 0, NORMED: 0})
+    assert means["photometric_repaired"] == pytest.approx({PLAIN: 1 / 6, NORMED: (5 * 1 + 2) / 6})
+    assert means["geometric_repaired"] == pytest.approx({PLAIN: 0, NORMED: 1})
