@@ -101,7 +101,7 @@ def test_processes_of_this_machine_give_the_same_bytes_as_one_process(
     monkeypatch.setattr(flow, "write_report", write_verdicts)
     found = run(tmp_path / "processes", study_params, monkeypatch)
     del found["verdicts.json"]
-    assert set(found) == {f"tables/{name}.csv" for name in (*some, "histograms")}
+    assert set(found) == {f"tables/{name}.csv" for name in (*some, "price", "histograms")}
     assert found.items() < expected.items()
     (record,) = recorded
     assert record.id

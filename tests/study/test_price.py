@@ -4,14 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pipeline.data.corruptions import CORRUPTIONS
+from pipeline.core.params import StudyParams
+from pipeline.data.corruptions import CORRUPTIONS, PHOTOMETRIC
 from pipeline.data.load import Dataset, load_dataset
-from pipeline.data.tensors import scale_pixels
-from pipeline.study import price
+from pipeline.data.tensors import Tensors, scale_pixels
+from pipeline.study import centering, price
 from pipeline.study.claims import CLAIMS
 from pipeline.study.experiments import Tables
+from pipeline.study.markdown import harmed, price_rows
 from pipeline.study.pair import NORMED, PAIR, PLAIN
 from pipeline.train.loop import evaluate, initial_network
 
@@ -67,6 +69,7 @@ def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
         (NORMED, "as trained"): (0.98, 0.3),
         (NORMED, "re-estimated"): (0.97, 0.96),
         (NORMED, "half sevens"): (0.1, 0.1),
+        (NORMED, "half sevens, corrected"): (0.2, 0.2),
     }
     table = pd.DataFrame(
         {
@@ -80,6 +83,7 @@ def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
         for name in ("clean", *CORRUPTIONS)
         for seed in range(2)
     )
+    assert price_rows({"price": table})[3] == ["foggy", "94%", "30%", "96%", "10%", "20%"]
     values = {
         claim.key: claim.values({"price": table}) for claim in CLAIMS if claim.experiment == "price"
     }
@@ -88,3 +92,48 @@ def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
     assert means["loss_blur"] == pytest.approx({PLAIN: 0, NORMED: 0})
     assert means["photometric_repaired"] == pytest.approx({PLAIN: 1 / 6, NORMED: (5 * 1 + 2) / 6})
     assert means["geometric_repaired"] == pytest.approx({PLAIN: 0, NORMED: 1})
+
+
+def test_centered_images_are_those_minus_the_mean_training_image(
+    small_dataset: Dataset, study_params: StudyParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Tensors] = []
+    judged: list[Tensor] = []
+
+    def learn(_network: nn.Module, *others: object) -> None:
+        learned.append(others[-1])  # type: ignore[arg-type]
+
+    def evaluate(_network: nn.Module, x: Tensor, _labels: Tensor) -> tuple[float, float]:
+        judged.append(x)
+        return 0.0, 0.0
+
+    monkeypatch.setattr(centering, "learn", learn)
+    monkeypatch.setattr(centering, "evaluate", evaluate)
+    centering.measure(0, study_params, small_dataset, torch.device("cpu"))
+    for usual, centered in (learned[:2], learned[2:]):  # without and with batch normalization
+        mean = usual.train_x.mean(dim=0)
+        torch.testing.assert_close(centered.train_x, usual.train_x - mean)
+        torch.testing.assert_close(centered.test_x, usual.test_x - mean)
+    kinds = 1 + len(PHOTOMETRIC)
+    for x, centered_x in zip(judged[:kinds], judged[kinds : 2 * kinds], strict=True):
+        torch.testing.assert_close(centered_x, x - mean)
+
+
+def test_centering_does_harm_where_the_whole_interval_is_below_0() -> None:
+    table = pd.DataFrame(
+        {
+            "network": key,
+            "images": images,
+            "corruption": kind,
+            "seed": seed,
+            "test_accuracy": 0.9 - loss * (images == "centered") * (key == PLAIN),
+        }
+        for key in PAIR
+        for images in ("usual", "centered")
+        for kind in PHOTOMETRIC
+        for seed, loss in enumerate(
+            {"fog": (0.1, 0.2, 0.15), "blur": (0.1, -0.1, 0.2)}.get(kind, (0, 0, 0))
+        )
+    )
+    assert harmed({"centering": table}, PLAIN) == ["foggy"]
+    assert harmed({"centering": table}, NORMED) == []
