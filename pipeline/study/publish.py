@@ -67,9 +67,10 @@ def shrink(figure: Path) -> bytes:
 
     with Image.open(figure) as picture:
         size = (WIDTH, round(picture.height * WIDTH / picture.width))
-        small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(COLORS)
+        small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    few = small.quantize(COLORS, Image.Quantize.MAXCOVERAGE)  # which keeps rare, bright colors
     png = io.BytesIO()
-    small.save(png, format="png", optimize=True)
+    few.save(png, format="png", optimize=True)
     return png.getvalue()
 
 
