@@ -5,7 +5,7 @@ of the held-out images of the same predicted class that have a smaller margin, s
 of classes changes no rank. While the rows are like the held-out images, the ranks average 0.5.
 
 The alarm bets against that, on both sides. A stake of s multiplies its capital by
-1 + s (rank - 0.5 - TOLERANCE), or by the same with 1 - rank, and each row brings 1 of new capital.
+1 + s (rank - 0.5) - |s| TOLERANCE, and each row brings 1 of new capital.
 At a mean capital of THRESHOLD the alarm rings and starts again. As long as the expected rank of
 each row, given the rows before it, is 0.5 ± TOLERANCE, no capital grows by betting. So among n rows
 at most n / THRESHOLD false alarms are to be expected, whatever else the rows are like, and however
@@ -17,15 +17,14 @@ Detection", 2024, https://arxiv.org/abs/2203.03532
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 KEY = "margins"  # of the metadata
 TOLERANCE = 0.05
 THRESHOLD = 1e6
-STAKES = np.array([0.1, 0.3, 0.6, 1.0])
-ROWS = 64  # scored at once
+STAKES = np.array([0.1, 0.3, 0.6, 1.0, -0.1, -0.3, -0.6, -1.0])  # for higher and for lower ranks
+ROWS = 64  # ranked at once
 WINDOW = 256  # rows in `Drift.rank`
 
 
@@ -35,23 +34,30 @@ def margins(outputs: np.ndarray) -> np.ndarray:
     return np.asarray(highest - second)
 
 
-class Reference(NamedTuple):
+class Reference:
     """The held-out images as the model sees them.
 
     output: the output whose last axis has the classes. shares: of each predicted class, (classes,).
     quantiles: of the margins, by predicted class, (classes, levels) ascending.
     """
 
-    output: str
-    shares: np.ndarray
-    quantiles: np.ndarray
+    def __init__(self, output: str, shares: np.ndarray, quantiles: np.ndarray) -> None:
+        self.output, self.shares = output, shares
+        self._levels = quantiles.shape[1]
+        self._most = quantiles.max() + 1
+        # In one ascending array, so that one search finds the ranks of all classes.
+        self._quantiles = (quantiles + self._offsets(np.arange(len(quantiles)))[:, None]).ravel()
+
+    def _offsets(self, labels: np.ndarray) -> np.ndarray:
+        return labels * (self._most + 1)
 
     def ranks(self, outputs: np.ndarray) -> np.ndarray:
         """Return the ranks (N,) of rows (N, classes): 0 for a margin below all, 1 for one above."""
-        levels = self.quantiles[outputs.argmax(axis=1)]
-        margin = margins(outputs)[:, None]
-        below = (levels < margin).sum(axis=1) + (levels <= margin).sum(axis=1)
-        return ((below - 1) / 2 / (levels.shape[1] - 1)).clip(0, 1)
+        labels = outputs.argmax(axis=1)
+        margin = np.minimum(margins(outputs), self._most) + self._offsets(labels)
+        search = self._quantiles.searchsorted
+        below = search(margin, "left") + search(margin, "right") - 2 * self._levels * labels
+        return ((below - 1) / 2 / (self._levels - 1)).clip(0, 1)
 
 
 def read_reference(
@@ -81,18 +87,17 @@ class Alarm:
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
-        self._capital = np.zeros((2, len(STAKES)))
+        self._capital = np.zeros(len(STAKES))
 
     def add(self, ranks: np.ndarray) -> int:
         """Return how often the alarm rings over these ranks (N,)."""
         rung = 0
         while len(ranks):
             above = ranks[:ROWS, None] - 0.5  # few, so that no product becomes 0
-            gains = np.stack([above, -above], axis=1) - TOLERANCE
-            products = np.cumprod(1 + STAKES * gains, axis=0)  # (rows, sides, stakes)
-            before = np.concatenate([np.ones_like(products[:1]), products[:-1]])
-            capital = products * (self._capital + np.cumsum(1 / before, axis=0))
-            over = np.flatnonzero(capital.mean(axis=(1, 2)) >= self._threshold)
+            factors = 1 + STAKES * above - np.abs(STAKES) * TOLERANCE  # (rows, stakes)
+            products = factors.cumprod(axis=0)
+            capital = products * (self._capital + (factors / products).cumsum(axis=0))
+            over = np.flatnonzero(capital.mean(axis=1) >= self._threshold)
             end = over[0] + 1 if len(over) else len(capital)
             self._capital = np.zeros_like(self._capital) if len(over) else capital[-1]
             rung += bool(len(over))
