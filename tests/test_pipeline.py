@@ -111,7 +111,9 @@ def test_nothing_changed_runs_nothing_but_promote_which_judges_nothing_again(
         ("pipeline/train/step.py", ["train", "study"]),
         ("pipeline/export/fold.py", ["export", "certify"]),
         ("pipeline/certify/figure.py", ["certify"]),
-        ("serve/model/engine.py", ["certify"]),
+        ("serve/model/drift.py", ["export", "certify"]),
+        ("serve/http/app.py", ["certify"]),
+        ("pipeline/adapt/re_estimate.py", ["study"]),
         ("pipeline/study/figures.py", ["study"]),
     ],
 )
