@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 ROUNDS = 5  # of weighting images and re-estimating
 MAX_WEIGHT = 20.0  # or a few images of a rare class would decide alone
 
@@ -51,7 +51,7 @@ def moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weighted mean and unbiased variance of each channel, (C,) float64, of x (N, C, …)
     over all images and positions."""
     values = x.double().transpose(0, 1).flatten(1)  # (C, N * positions)
-    weights = weights.double().repeat_interleave(values.shape[1] // len(x))
+    weights = weights.double().repeat_interleave(values.shape[1] // len(weights))
     weights = weights / weights.sum()
     mean = values @ weights
     variance = (values - mean[:, None]).square() @ weights
@@ -69,6 +69,6 @@ def re_estimate_for_mix(network: nn.Module, images: Tensor, prior: Tensor) -> nn
     adapted = re_estimate(network, images)
     for _ in range(ROUNDS):
         probabilities = adapted(images).double().softmax(dim=1)  # (N, classes)
-        weights = probabilities @ (prior / probabilities.mean(dim=0))
+        weights = probabilities @ (prior / probabilities.mean(dim=0).clamp(min=1e-9))
         adapted = re_estimate(network, images, weights.clamp(max=MAX_WEIGHT))
     return adapted

@@ -20,7 +20,7 @@ from pipeline.study.speed import first_images, learn
 from pipeline.train.loop import evaluate, initial_network
 
 IMAGES = 20_000
-LR = 0.1  # at which one epoch is enough for both networks
+LR = 0.1  # so that one epoch teaches both networks most
 
 
 def measure(

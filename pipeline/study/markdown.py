@@ -2,7 +2,7 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from jinja2 import StrictUndefined, Template
@@ -10,7 +10,14 @@ from jinja2 import StrictUndefined, Template
 from pipeline.core.params import StudyParams
 from pipeline.data.corruptions import PHOTOMETRIC
 from pipeline.study import centering
-from pipeline.study.claims import CLAIMS, THRESHOLDS, final_speed, reached, small_set_accuracies
+from pipeline.study.claims import (
+    CLAIMS,
+    THRESHOLDS,
+    accuracies_on_kinds,
+    final_speed,
+    reached,
+    small_set_accuracies,
+)
 from pipeline.study.experiments import Tables
 from pipeline.study.overfitting import DROPOUTS, LRS, SHAPES
 from pipeline.study.pair import NORMED, PAIR, PLAIN
@@ -44,8 +51,10 @@ def to_markdown(tables: Tables, verdicts: dict[str, dict[str, Any]], params: Stu
         price_rows=price_rows(tables),
         centering_images=min(params.images, centering.IMAGES),
         centering_lr=centering.LR,
-        harmed_without=", ".join(harmed(tables, PLAIN)) or "none",
-        harmed_with=", ".join(harmed(tables, NORMED)) or "none",
+        harmed_without=kinds(centering_gains(tables, PLAIN), "less"),
+        harmed_with=kinds(centering_gains(tables, NORMED), "less"),
+        repaired=kinds(re_estimation_gains(tables), "more"),
+        worsened=kinds(re_estimation_gains(tables), "less"),
         centering_rows=centering_rows(tables),
         number=number,
         measured=measured,
@@ -126,13 +135,29 @@ def centering_rows(tables: Tables) -> list[list[str]]:
     ]
 
 
-def harmed(tables: Tables, key: str) -> list[str]:
-    """Return what the corruptions make of the images on which centering lowers the network's
-    accuracy."""
+def centering_gains(tables: Tables, key: str) -> pd.DataFrame:
+    """Return by how much centering raises a network's accuracy, by seed and corruption."""
     table = tables["centering"]
     accuracies = table[table["network"] == key].pivot_table(
         index="seed", columns=["images", "corruption"], values=ACCURACY
     )
-    gains = accuracies["centered"] - accuracies["usual"]
-    lower = [kind for kind in PHOTOMETRIC if verdict(interval(gains[kind]), "less") == "holds"]
-    return [CORRUPTED[kind] for kind in lower]
+    return accuracies["centered"] - accuracies["usual"]
+
+
+def re_estimation_gains(tables: Tables) -> pd.DataFrame:
+    """Return by how much the re-estimation raises the accuracy, by seed and corruption."""
+    as_trained, re_estimated = (
+        accuracies_on_kinds(tables, variant).loc[NORMED]
+        for variant in ("as trained", "re-estimated")
+    )
+    return re_estimated - as_trained
+
+
+def kinds(gains: pd.DataFrame, promise: Literal["more", "less"]) -> str:
+    """Return what the corruptions make of those images on which the gain is above, or below, 0."""
+    found = [
+        words
+        for corruption, words in CORRUPTED.items()
+        if corruption in gains and verdict(interval(gains[corruption]), promise) == "holds"
+    ]
+    return ", ".join(found) or "none"

@@ -21,7 +21,7 @@ FIGURES = files.ROOT / "docs" / "study"
 WIDTH, COLORS = 1000, 32  # of the figures there, which Git keeps
 README = files.ROOT / "README.md"
 START, END = "<!-- written by python -m pipeline.study.publish -->\n", "<!-- end -->\n"
-# One per experiment that has claims, and the remedy.
+# One per experiment that has claims.
 MAIN_CLAIMS = (
     "updates_to_90",
     "learning_rates",
@@ -29,13 +29,12 @@ MAIN_CLAIMS = (
     "scales",
     "gap_five_0.1",
     "loss_brightness",
-    "photometric_repaired",
 )
 
 
 def is_locked() -> bool:
     """Return whether artifacts/study/ is the locked run, and nothing it comes from has changed."""
-    status = ["dvc", "status", "--quiet", "study/dvc.yaml"]
+    status = [sys.executable, "-m", "dvc", "status", "--quiet", "study/dvc.yaml"]
     return subprocess.run(status, cwd=files.ROOT).returncode == 0
 
 

@@ -2,14 +2,13 @@
 
 The margin of a row is its highest output minus the second highest. The row's rank is the fraction
 of the held-out images of the same predicted class that have a smaller margin, so that another mix
-of classes changes no rank. While the rows are like the held-out images, the ranks average 0.5.
+of predicted classes changes no rank. While rows are like the held-out images, ranks average 0.5.
 
 The alarm bets against that, on both sides. A stake of s multiplies its capital by
 1 + s (rank - 0.5) - |s| TOLERANCE, and each row brings 1 of new capital.
 At a mean capital of THRESHOLD the alarm rings and starts again. As long as the expected rank of
-each row, given the rows before it, is 0.5 ± TOLERANCE, no capital grows by betting. So among n rows
-at most n / THRESHOLD false alarms are to be expected, whatever else the rows are like, and however
-often the alarm starts again.
+each row, given the rows before it, is 0.5 ± TOLERANCE, no bet is expected to gain. So among n rows
+at most n / THRESHOLD false alarms are to be expected, however often the alarm starts again.
 
 Source: Shin, Ramdas and Rinaldo, "E-detectors: A Nonparametric Framework for Sequential Change
 Detection", 2024, https://arxiv.org/abs/2203.03532
@@ -30,7 +29,7 @@ WINDOW = 256  # rows in `Drift.rank`
 
 def margins(outputs: np.ndarray) -> np.ndarray:
     """Return the highest output of each row (N, classes) minus the second highest, (N,)."""
-    second, highest = np.partition(outputs, (-2, -1), axis=1)[:, -2:].T
+    second, highest = np.partition(outputs, (-2, -1), axis=1)[:, -2:].T.astype(np.float64)
     return np.asarray(highest - second)
 
 
@@ -77,8 +76,10 @@ def read_reference(
     classes = len(labels.get(found["output"], ()))
     if classes < 2 or shares.shape != (classes,) or quantiles.shape[:1] != (classes,):
         raise ValueError(f"{KEY} must have a share and quantiles for each class of an output")
-    if quantiles.ndim != 2 or quantiles.shape[1] < 2 or not (np.diff(quantiles) >= 0).all():
-        raise ValueError(f"{KEY} must have at least two ascending quantiles for each class")
+    if quantiles.ndim != 2 or quantiles.shape[1] < 2 or not np.isfinite(quantiles).all():
+        raise ValueError(f"{KEY} must have at least two finite quantiles for each class")
+    if not (np.diff(quantiles, prepend=0) >= 0).all():
+        raise ValueError(f"{KEY} must have quantiles from 0 on, ascending")
     return Reference(found["output"], shares, quantiles)
 
 
@@ -126,11 +127,11 @@ class Drift:
         rows = outputs.reshape(-1, outputs.shape[-1])
         self._waiting.append(rows)
         self._rows += len(rows)
-        if self._rows < ROWS:
+        if self._rows < ROWS and len(self._waiting) < ROWS:
             return False
-        ranks = self._reference.ranks(np.concatenate(self._waiting))
-        self._waiting, self._rows = [], 0
+        waiting, self._waiting, self._rows = self._waiting, [], 0
+        ranks = self._reference.ranks(np.concatenate(waiting))
         self.alarms = self._alarm.add(ranks)
         self._last = np.concatenate([self._last, ranks])[-WINDOW:]
-        self.rank = float(self._last.mean())
+        self.rank = float(self._last.mean()) if len(self._last) else self.rank
         return True

@@ -1,6 +1,8 @@
 """The metrics that Prometheus reads at /metrics, aggregated over all workers."""
 
+import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,6 +74,10 @@ class Metrics:
             "inference_drift_rank", "Mean rank of the last rows among the held-out images",
             ["model"], registry=registry, multiprocess_mode="mostrecent",
         )  # fmt: skip
+        self.alarm_time = Gauge(
+            "inference_drift_alarm_timestamp_seconds", "Unix time of the version's last alarm",
+            ["model"], registry=registry, multiprocess_mode="mostrecent",
+        )  # fmt: skip
         self.shares = Gauge(
             "inference_reference_share", "Share of the class in the predictions for the held-out"
             " images", ["model", "label"], registry=registry, multiprocess_mode="mostrecent",
@@ -125,7 +131,9 @@ class ModelMetrics:
         self._latency = {status: metrics.latency.labels(name, str(status)) for status in STATUSES}
         self._batch = metrics.batch.labels(name)
         self._alarms, self._rank = metrics.alarms.labels(name), metrics.rank.labels(name)
-        self._rank.set(float("nan"))
+        self._alarm_time = metrics.alarm_time.labels(name)
+        self._rank.set(math.nan)
+        self._alarm_time.set(math.nan)
         self._info = metrics.info.labels(name, version)
         self._info.set(1)
         self.reload_failed = metrics.reload_failed.labels(name)
@@ -133,7 +141,8 @@ class ModelMetrics:
         # The output whose classes are counted: the first that has any, unless drift says which.
         self._classes = reference.output if reference else next(iter(labels), None)
         classes = labels[self._classes] if self._classes else []
-        for label, share in zip(classes, reference.shares if reference else (), strict=False):
+        shares = reference.shares if reference else np.full(len(classes), math.nan)
+        for label, share in zip(classes, shares, strict=True):
             metrics.shares.labels(name, label).set(share)
         self._predictions = [metrics.predictions.labels(name, label) for label in classes]
 
@@ -158,7 +167,9 @@ class ModelMetrics:
             values = outputs[self._classes]
             if drift and self._drift and self._drift.add(values):
                 self._rank.set(self._drift.rank)
-                self._alarms.inc(self._drift.alarms)
+                if self._drift.alarms:
+                    self._alarms.inc(self._drift.alarms)
+                    self._alarm_time.set(time.time())
             best = values.argmax(axis=-1).ravel()
             counts = np.bincount(best, minlength=len(self._predictions)).tolist()
             for prediction, count in zip(self._predictions, counts, strict=True):

@@ -14,7 +14,6 @@ let asking = false;
 let changed = false;
 let counted; // the last pixels that counted for drift
 let timer;
-const unlike = new Map(); // by network: since when its images are unlike the test images
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -68,12 +67,10 @@ function drift(name, metrics) {
   if (isNaN(value("inference_reference_share"))) return "not measured";
   const rank = value("inference_drift_rank");
   if (isNaN(rank)) return `after ${ROWS} images`;
-  if (!value("inference_drift_alarms_total") || Math.abs(rank - 0.5) <= TOLERANCE) {
-    unlike.delete(name);
-    return "like the test images";
-  }
-  if (!unlike.has(name)) unlike.set(name, new Date().toLocaleTimeString([], { timeStyle: "short" }));
-  return `unlike the test images since ${unlike.get(name)}`;
+  const alarm = value("inference_drift_alarm_timestamp_seconds");
+  if (isNaN(alarm) || Math.abs(rank - 0.5) <= TOLERANCE) return "like the test images";
+  const time = new Date(1000 * alarm).toLocaleTimeString([], { timeStyle: "short" });
+  return `unlike the test images, last alarm at ${time}`;
 }
 
 // Add the places of the answers: one per network, and in each digit's row a bar per network.

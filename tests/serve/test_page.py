@@ -187,7 +187,7 @@ def test_the_table_says_whether_recent_images_are_like_the_test_images(
         expect(normed).to_contain_text("after 64 images")
         for pixels, words in (
             (images, "like the test images"),
-            (255 - images, r"unlike the test images since \d"),
+            (255 - images, r"unlike the test images, last alarm at \d"),
             (images, "like the test images"),
         ):
             body, headers = raw_request(pixels)

@@ -13,7 +13,7 @@ from pipeline.data.tensors import Tensors, scale_pixels
 from pipeline.study import centering, price
 from pipeline.study.claims import CLAIMS
 from pipeline.study.experiments import Tables
-from pipeline.study.markdown import harmed, price_rows
+from pipeline.study.markdown import centering_gains, kinds, price_rows, re_estimation_gains
 from pipeline.study.pair import NORMED, PAIR, PLAIN
 from pipeline.train.loop import evaluate, initial_network
 
@@ -57,10 +57,7 @@ def test_every_corruption_has_a_claim(study_tables: Tables) -> None:
     assert set(price.CORRUPTED) == set(CORRUPTIONS)
     assert set(study_tables["price"]["corruption"]) == {"clean", *CORRUPTIONS}
     keys = {claim.key for claim in CLAIMS if claim.experiment == "price"}
-    assert keys == {f"loss_{name}" for name in CORRUPTIONS} | {
-        "photometric_repaired",
-        "geometric_repaired",
-    }
+    assert keys == {f"loss_{name}" for name in CORRUPTIONS}
 
 
 def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
@@ -90,8 +87,9 @@ def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
     means = {key: value.groupby("network").mean().to_dict() for key, value in values.items()}
     assert means["loss_fog"] == pytest.approx({PLAIN: 1, NORMED: 68})
     assert means["loss_blur"] == pytest.approx({PLAIN: 0, NORMED: 0})
-    assert means["photometric_repaired"] == pytest.approx({PLAIN: 1 / 6, NORMED: (5 * 1 + 2) / 6})
-    assert means["geometric_repaired"] == pytest.approx({PLAIN: 0, NORMED: 1})
+    gains = re_estimation_gains({"price": table})
+    assert gains["fog"].tolist() == pytest.approx([66, 66])
+    assert gains["blur"].tolist() == pytest.approx([-1, -1])
 
 
 def test_centered_images_are_those_minus_the_mean_training_image(
@@ -135,5 +133,6 @@ def test_centering_does_harm_where_the_whole_interval_is_below_0() -> None:
             {"fog": (0.1, 0.2, 0.15), "blur": (0.1, -0.1, 0.2)}.get(kind, (0, 0, 0))
         )
     )
-    assert harmed({"centering": table}, PLAIN) == ["foggy"]
-    assert harmed({"centering": table}, NORMED) == []
+    assert kinds(centering_gains({"centering": table}, PLAIN), "less") == "foggy"
+    assert kinds(centering_gains({"centering": table}, PLAIN), "more") == "none"
+    assert kinds(centering_gains({"centering": table}, NORMED), "less") == "none"
