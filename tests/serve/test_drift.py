@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.build import HELD_OUT, UNSEEN
 from pipeline.export.graph import held_out_margins, to_onnx
 from pipeline.train.loop import initial_network, train
-from serve.model.drift import ROWS, WINDOW, Alarm, Drift, Reference
+from serve.model.drift import ROWS, WINDOW, Alarm, Drift, Reference, margins
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
@@ -80,6 +81,23 @@ def test_rows_like_the_held_out_ones_have_ranks_of_a_half_whatever_their_classes
         assert ranks.mean() == pytest.approx(0.5, abs=0.03)
     assert known.ranks(outputs(2000, 0.5)).mean() < 0.4
     assert known.ranks(outputs(2000, 2)).mean() > 0.6
+
+
+def test_a_rank_is_the_fraction_of_smaller_margins() -> None:
+    known = Reference("logits", np.full(2, 0.5), np.array([[0.0, 1, 2], [0, 10, 20]]))
+    rows = np.array([[0, 0], [0.5, 0], [1, 0], [9, 0], [0, 5], [0, 20]])
+    assert known.ranks(rows).tolist() == [0, 0.25, 0.5, 1, 0.25, 1]
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.float16, np.float32])
+def test_outputs_of_any_type_and_shape_are_ranked_and_none_is_kept(dtype: type) -> None:
+    drift = Drift(reference(outputs(5000)))
+    for shape in ((1, CLASSES), (3, 5, CLASSES), (200, CLASSES), (7, 0, CLASSES)):
+        for _ in range(100):
+            drift.add(np.eye(CLASSES)[np.zeros(shape[:-1], int)].astype(dtype))
+    assert len(drift._waiting) < ROWS
+    assert 0 <= drift.rank <= 1
+    assert margins(np.array([[127, -128]], np.int8)).tolist() == [255]
 
 
 def test_equal_margins_have_ranks_of_a_half_too() -> None:
@@ -148,6 +166,15 @@ def test_the_shares_of_the_held_out_images_are_metrics(model: Path, small_datase
     text = exposition(model, small_dataset.test_images[:1])
     for label, share in enumerate(shares):
         assert f'inference_reference_share{{label="{label}",model="batchnorm_mlp"}} {share}' in text
+
+
+def test_a_version_without_margins_leaves_none_of_the_one_that_it_replaces(model: Path) -> None:
+    engine, metrics = Engine.read(model), Metrics()
+    ServedModel(engine, metrics)
+    engine.reference = None
+    ServedModel(engine, metrics)
+    shares = re.findall(r"inference_reference_share{.*} (.*)", metrics.exposition().decode())
+    assert shares == ["NaN"] * 10
 
 
 @pytest.mark.slow
