@@ -5,6 +5,7 @@ adaptation", 2020, https://arxiv.org/abs/2006.16971; the correction of the class
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,10 @@ def re_estimate(network: nn.Module, images: Tensor, weights: Tensor | None = Non
     by default all equal.
 
     Raises:
-        ValueError: the network has no running statistics, or there are fewer than two images.
+        ValueError: see `running_norms`; or there are fewer than two images.
     """
     network = copy.deepcopy(network).eval()
-    norms = [m for m in network.modules() if isinstance(m, NORMS) and m.running_mean is not None]
-    if not norms:
-        raise ValueError(f"{type(network).__name__} has no running statistics to re-estimate")
+    norms = running_norms(network)
     if len(images) < 2:
         raise ValueError(f"statistics need at least two images, got {len(images)}")
     if weights is None:
@@ -45,6 +44,18 @@ def re_estimate(network: nn.Module, images: Tensor, weights: Tensor | None = Non
     for hook in hooks:
         hook.remove()
     return network
+
+
+def running_norms(network: nn.Module) -> Sequence[nn.Module]:
+    """Return the layers that have running statistics.
+
+    Raises:
+        ValueError: there is none.
+    """
+    norms = [m for m in network.modules() if isinstance(m, NORMS) and m.running_mean is not None]
+    if not norms:
+        raise ValueError(f"{type(network).__name__} has no running statistics to re-estimate")
+    return norms
 
 
 def moments(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

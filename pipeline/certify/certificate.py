@@ -4,6 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from models import NETWORKS
 from pipeline.certify.backends import Exported, backends, pytorch_logits
 from pipeline.certify.comparison import compare, totals, worst
@@ -19,10 +21,17 @@ from pipeline.export.fold import fold
 from pipeline.export.graph import float64_logits
 
 
-def certify(exported: Exported, data: Dataset, params: CertifyParams) -> dict[str, Any]:
-    """Return the certificate of an exported network."""
+def certify(
+    exported: Exported,
+    data: Dataset,
+    params: CertifyParams,
+    more: dict[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Return the certificate of an exported network on the test images, on stress images and on
+    `more` images (N, 28, 28) uint8 by their kind."""
     rows, (network, folded, *_) = [], exported
-    for kind, images in {"test": data.test_images, **stress_images(network)}.items():
+    kinds = {"test": data.test_images, **stress_images(network), **(more or {})}
+    for kind, images in kinds.items():
         expected, reference = pytorch_logits(network, images), float64_logits(network, images)
         answers = data.test_labels if kind == "test" else None
         for name, logits in backends(exported, images, params.request_size):

@@ -22,7 +22,7 @@ PROJECT = next((path.parent for path in ROOT.parents if path.name == ".dvc"), RO
 LOCKS = PROJECT / ".dvc" / "tmp"
 
 # The output of a stage is artifacts/<stage>/, which DVC hashes. What must not change a hash lies
-# outside these folders: the last verdict, and the records, which hold times.
+# outside these folders: the last verdict and adapted model, and the records, which hold times.
 ARTIFACTS = ROOT / "artifacts"
 HISTORY = ARTIFACTS / "train" / "history.csv"
 PREDICTIONS = ARTIFACTS / "train" / "predictions.csv"
@@ -32,6 +32,7 @@ CERTIFICATE_FIGURE = ARTIFACTS / "certify" / "certificate.png"
 STUDY = ARTIFACTS / "study"
 VERDICTS = STUDY / "verdicts.json"
 PROMOTION = ARTIFACTS / "promotion.json"
+ADAPTED_MODEL = ARTIFACTS / "adapt" / "model.onnx"
 
 # Kept in Git, so that `dvc metrics diff` works in any clone.
 ACCURACY = ROOT / "metrics" / "test_accuracy.json"

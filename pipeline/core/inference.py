@@ -4,11 +4,14 @@ Source: https://github.com/kserve/open-inference-protocol; raw bytes are Triton'
 tensor data".
 """
 
+import os
 from typing import NamedTuple
 
 import httpx
 import msgspec
 import numpy as np
+
+from pipeline.core.params import load_params
 
 LENGTH = "Inference-Header-Content-Length"  # of the JSON in front of raw bytes
 
@@ -18,6 +21,18 @@ class Request(NamedTuple):
 
     body: bytes
     headers: dict[str, str]
+
+
+def connect(url: str) -> httpx.Client:
+    """Return a client of a server, with the token SERVE_TOKEN if it is set."""
+    token = os.environ.get("SERVE_TOKEN")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+
+
+def model_url() -> str:
+    """Return the path of the deployed model on a server."""
+    return f"/v2/models/{load_params().export.network}"
 
 
 def json_request(images: np.ndarray) -> Request:

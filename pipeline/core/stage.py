@@ -21,11 +21,12 @@ def main(stage: str, function: str, doc: str | None) -> None:
     run_stage(stage, function)
 
 
-def run_stage(stage: str, function: str, command: str | None = None) -> None:
+def run_stage(stage: str, function: str, command: str = "", *arguments: object) -> None:
     """Run a DVC stage, and exit with a message if it raises a user's error.
 
     function: its body as "module:name", imported only once the stage's inputs have been read;
-    command: what runs it again if it is interrupted, by default `dvc repro` with the stage.
+    command: what runs it again if it is interrupted, by default `dvc repro` with the stage;
+    arguments: the function's.
     """
     from pipeline.core.params import load_params
 
@@ -33,7 +34,7 @@ def run_stage(stage: str, function: str, command: str | None = None) -> None:
         files.check_disk()
         load_params()  # an invalid parameter of any stage is found before the first one runs
         inputs_at_start(stage)
-        resolve_name(function)()
+        resolve_name(function)(*arguments)
         check_inputs(stage)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {explain(error)}")

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import onnx
 from safetensors.torch import load_file
 from torch import nn
@@ -56,10 +57,21 @@ def metadata(key: str, network: nn.Module) -> dict[str, str]:
         "weights.sha256": files.sha256(files.weights_path(key)),
         **Provenance.read("train").content_tags(),
         "test_accuracy": json.dumps(accuracy[key]),
+        **self_description(key, network, load_dataset().test_images[HELD_OUT]),
+    }
+
+
+def self_description(key: str, network: nn.Module, held_out: np.ndarray) -> dict[str, str]:
+    """Return the metadata with a network's title and color in figures, and what a server needs to
+    test and watch itself.
+
+    held_out: images (N, 28, 28) uint8 from which drift is measured.
+    """
+    return {
         "title": NETWORKS[key].title,
         "color": NETWORKS[key].color,
         **self_test(network),
-        **held_out_margins(network, load_dataset().test_images[HELD_OUT]),
+        **held_out_margins(network, held_out),
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import ExportParams, PromoteParams, load_params
 from pipeline.core.provenance import dvc_experiment
@@ -15,6 +16,7 @@ from pipeline.promote.gate import CHALLENGER, CHAMPION, Verdict, correct_answers
 from pipeline.promote.roll_back import blocked
 from pipeline.promote.summary import Promotion, print_summary, report
 from pipeline.tracking import registry
+from pipeline.tracking.registry import ADAPTED_FROM
 from pipeline.tracking.runs import record_files
 from pipeline.tracking.store import download, open_store
 
@@ -50,7 +52,7 @@ def promote() -> None:
             champion = registry.find_alias(client, CHAMPION)
             # Its tags are new; and the newest version of the model may be another clone's.
             version = client.get_model_version(registry.registered_name(), str(last.version))
-        add_cards(client, version)
+        add_files(client, version)
         files.write_atomically(files.PROMOTION, last.model_dump_json(indent=2).encode())
     print_summary(last, champion)
 
@@ -88,7 +90,8 @@ def promote_again(
     number, dataset = str(version.version), load_dataset()
     correct = {number: correct_answers(model.read_bytes(), dataset)}
     before = registry.find_alias(client, CHAMPION)
-    held = before is not None and str(before.version) == number
+    # A version that was adapted from it stays the champion.
+    held = before is not None and number in (str(before.version), before.tags.get(ADAPTED_FROM))
     replaced = int(before.version) if before and not held else None
     promotion = verdict = None
     while (again := judge_version(client, version, dataset, correct)) != verdict:
@@ -102,6 +105,7 @@ def promote_again(
             run_id=run_id,
             judged=judged,
         )
+        registry.tag_run(client, run_id, tags)
         registry.describe(client, version, tags, report(promotion))
         if promotion.alias == CHAMPION and not held:
             registry.tag_version(client, version, "replaced", str(replaced))
@@ -118,10 +122,13 @@ def promote_again(
     return promotion
 
 
-def add_cards(client: MlflowClient, version: ModelVersion) -> None:
-    """Add the cards of the model in artifacts/ to its version's files unless they are there."""
+def add_files(client: MlflowClient, version: ModelVersion) -> None:
+    """Add the cards of the model in artifacts/, and the weights of all networks of its training, to
+    its version's files unless they are there."""
     run = client.get_run(str(version.run_id))
-    for name, content in cards(files.CERTIFICATE.read_bytes(), run, version.tags).items():
+    weights = {path.name: path.read_bytes() for path in map(files.weights_path, NETWORKS)}
+    its_cards = cards(files.CERTIFICATE.read_bytes(), run, version.tags)
+    for name, content in (its_cards | weights).items():
         if download(version.source, name) != content:
             registry.add_file(client, version, name, content)
 
@@ -137,7 +144,7 @@ def judge_version(
     client: MlflowClient, version: ModelVersion, dataset: Dataset, correct: dict[str, np.ndarray]
 ) -> Verdict:
     """Return the verdict on the version, whose rivals are the best champion so far and the present
-    one, but for champions that were rolled back.
+    one, but for champions that were rolled back, and with what an adapted one was adapted from.
 
     correct: (N,) bool, the answers to the test images by version: its own, and those of the rivals
     that it has met, to which new ones are added.
@@ -146,6 +153,8 @@ def judge_version(
         ValueError: the present champion's file is not the one that was judged.
     """
     champion, versions = registry.find_alias(client, CHAMPION), registry.all_versions(client)
+    if champion and (trained := champion.tags.get(ADAPTED_FROM)):
+        champion = versions.get(trained)
     own, bad = version.tags["model.sha256"], blocked(versions)
     others = {n: v for n, v in versions.items() if v.tags.get("model.sha256") not in bad | {own}}
     former = [one for one in others.values() if "replaced" in one.tags]

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple, NoReturn
 
 import httpx
@@ -13,6 +14,7 @@ from rich.markup import escape
 from pipeline.trace.find import find
 from pipeline.trace.run_checks import RUN_CHECKS
 from pipeline.trace.subject import Check, GapError, Subject
+from pipeline.tracking.registry import ADAPTED_FROM
 from pipeline.tracking.store import open_store
 
 MARKS = {"ok": "[green]✓", "unchecked": "[yellow]?", "missing": "[red]✗", "broken": "[red]✗"}
@@ -28,7 +30,10 @@ class Link(NamedTuple):
 
 def walk(subject: Subject, checks: dict[str, Check]) -> Iterator[Link]:
     """Yield the links from the first check to the data, as far as they lead."""
-    for name, check in (checks | RUN_CHECKS).items():
+    adapted: dict[str, Check] = {}
+    if subject.version and ADAPTED_FROM in subject.version.tags:
+        adapted = {"adaptation": resolve_name("pipeline.trace.adaptation:check_adaptation")}
+    for name, check in (checks | adapted | RUN_CHECKS).items():
         if name in RUN_CHECKS and subject.run is None:
             if subject != Subject():
                 yield Link("run", "missing", "MLflow has no run that made it: the chain ends here")

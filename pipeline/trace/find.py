@@ -19,8 +19,16 @@ from pipeline.promote.gate import CHALLENGER, CHAMPION
 from pipeline.trace.model_checks import MODEL_CHECKS
 from pipeline.trace.replay import check_response, check_server, served_version
 from pipeline.trace.subject import Check, GapError, Subject, read_metadata
+from pipeline.tracking.adaptations import find_adaptation
 from pipeline.tracking.metrics import digest_of_run
-from pipeline.tracking.registry import find_alias, find_version, registered_file
+from pipeline.tracking.registry import (
+    ADAPTED_FROM,
+    ADAPTED_IN,
+    all_versions,
+    find_alias,
+    find_version,
+    registered_file,
+)
 from pipeline.tracking.runs import find_trainings
 
 
@@ -114,7 +122,12 @@ def subject_of(
         )
     registered = registered_file(version) if version else None
     metrics = digest_of_run(client, run, Epoch._fields[1:]) if run else None
-    return Subject(registered if model is None else model, registered, version, run, metrics, here)
+    trained = adaptation = None
+    if version and ADAPTED_FROM in version.tags:
+        trained = all_versions(client).get(version.tags[ADAPTED_FROM])
+        adaptation = find_adaptation(client, version.tags[ADAPTED_IN])
+    content = registered if model is None else model
+    return Subject(content, registered, version, run, metrics, here, trained, adaptation)
 
 
 def read_response(content: bytes) -> dict[str, Any] | None:

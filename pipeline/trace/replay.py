@@ -1,30 +1,15 @@
 """Replays requests: checks that an answer, from a running server or saved, is the model's own."""
 
 import json
-import os
 from typing import Any
 
-import httpx
 import numpy as np
 import onnxruntime as ort
 
-from pipeline.core.inference import json_request
-from pipeline.core.params import load_params
+from pipeline.core.inference import connect, json_request, model_url
 from pipeline.data.dataset import IMAGE_SHAPE
 
 TOLERANCE = 1e-4  # another batch size or machine rounds differently
-
-
-def connect(url: str) -> httpx.Client:
-    """Return a client of a server, with the token SERVE_TOKEN if it is set."""
-    token = os.environ.get("SERVE_TOKEN")
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
-
-
-def model_url() -> str:
-    """Return the path of the deployed model on a server."""
-    return f"/v2/models/{load_params().export.network}"
 
 
 def served_version(url: str) -> str:

@@ -22,7 +22,8 @@ class Subject(NamedTuple):
     """One model. Whatever is unknown or lost is None.
 
     model: the bytes in question; registered: those in the registry; version, run: MLflow's;
-    metrics: the digest of the run's; here: whether artifacts/ holds the same model.
+    metrics: the digest of the run's; here: whether artifacts/ holds the same model; trained,
+    adaptation: the version that it was adapted from, and the adaptation's run.
     """
 
     model: bytes | None = None
@@ -31,6 +32,8 @@ class Subject(NamedTuple):
     run: Run | None = None
     metrics: str | None = None
     here: bool = False
+    trained: ModelVersion | None = None
+    adaptation: Run | None = None
 
     def tag(self, name: str) -> str | None:
         """Return a tag of the version, or else of the run."""

@@ -25,6 +25,9 @@ from pipeline.tracking.store import (
     unless_it_exists,
 )
 
+# Tags of an adapted version: the number of the trained version, and the id of the adaptation's run.
+ADAPTED_FROM, ADAPTED_IN = "adapted.from", "adapted.in"
+
 
 def registered_name() -> str:
     """Return the name of the registered model."""
@@ -141,11 +144,16 @@ def evaluate(client: MlflowClient, version: ModelVersion) -> None:
 
 
 def describe(client: MlflowClient, version: ModelVersion, tags: dict[str, str], text: str) -> None:
-    """Tag a version and its run, and describe the version in Markdown."""
+    """Tag a version, and describe it in Markdown."""
     for name, value in tags.items():
-        insert_or_update(client.set_tag, str(version.run_id), name, value)
         tag_version(client, version, name, value)
     client.update_model_version(registered_name(), version.version, text)
+
+
+def tag_run(client: MlflowClient, run_id: str, tags: dict[str, str]) -> None:
+    """Set tags of a run."""
+    for name, value in tags.items():
+        insert_or_update(client.set_tag, run_id, name, value)
 
 
 def add_file(client: MlflowClient, version: ModelVersion, name: str, content: bytes) -> None:

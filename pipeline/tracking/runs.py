@@ -26,13 +26,12 @@ def begin(client: MlflowClient, record: Record) -> Run:
     content = content_of(record)
     experiment_id = open_experiment(client, content.experiment)
     end_abandoned(client, experiment_id)
-    me, name = psutil.Process(), record.key
+    name = record.key
     tags = {
         "git.commit": record.commit,
         "git.dirty": str(record.dirty).lower(),
         "provenance": record.provenance.model_dump_json(),
-        "recorded.in": CLONE,
-        "recorded.by": f"{me.pid} {me.create_time()}",
+        **owner_tags(),
         mlflow_tags.MLFLOW_RUN_NOTE: content.text,
         mlflow_tags.MLFLOW_SOURCE_NAME: f"python -m pipeline.{record.provenance.stage}",
         mlflow_tags.MLFLOW_SOURCE_TYPE: "LOCAL",
@@ -137,6 +136,12 @@ def data_sets(md5: str) -> list[DatasetInput]:
         )
         for context in IMAGES
     ]
+
+
+def owner_tags() -> dict[str, str]:
+    """Return the tags by which `end_abandoned` knows the runs of this clone and this process."""
+    me = psutil.Process()
+    return {"recorded.in": CLONE, "recorded.by": f"{me.pid} {me.create_time()}"}
 
 
 def end_abandoned(client: MlflowClient, experiment_id: str) -> None:

@@ -1,0 +1,69 @@
+"""Starts an adaptation when the server's drift alarm has rung: once per alarm, and not too often.
+
+`python -m pipeline.adapt URL --watch SECONDS` looks at intervals; the flow `watch` looks once, for
+a schedule of Prefect's (see prefect.yaml). What was done is remembered in MLflow, so that several
+watches, and one that is started again, adapt once.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import httpx
+from prefect import State, flow
+from prefect.states import Completed
+
+from pipeline.adapt.traffic import last_alarm
+from pipeline.core import files
+from pipeline.core.params import load_params
+
+URL = "http://127.0.0.1:8080"
+
+
+def is_due(url: str) -> bool:
+    """Return whether the served version has rung since the last adaptation began, which is at least
+    `adapt.cooldown_s` ago."""
+    alarm = last_alarm(url)
+    if alarm is None:
+        return False
+    from pipeline.tracking.adaptations import last_adaptation  # MLflow takes seconds
+    from pipeline.tracking.store import open_store
+
+    with open_store() as client:
+        last = last_adaptation(client)
+    began = last.info.start_time / 1000 if last else 0.0
+    running = last is not None and last.info.status == "RUNNING"
+    return not running and alarm > began and time.time() > began + load_params().adapt.cooldown_s
+
+
+def watch(url: str, seconds: float) -> None:
+    """Adapt, in a process of its own, whenever it is due. A server or a store that is away is
+    reported, and asked again."""
+    print(f"watching {url}; Ctrl-C ends it", flush=True)
+    problem = ""
+    while True:
+        found = ""
+        try:
+            if is_due(url):
+                subprocess.run(
+                    [sys.executable, "-m", "pipeline.adapt", url, "--fresh"], cwd=files.ROOT
+                )
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            found = f"{url}: {error}"
+        if found and found != problem:
+            print(f"error: {found}; looking again every {seconds} s", file=sys.stderr, flush=True)
+        problem = found
+        time.sleep(seconds)
+
+
+@flow(name="watch")
+def check() -> State:
+    """Adapt if it is due, the model of the server at SERVE_URL."""
+    url = os.environ.get("SERVE_URL", URL)
+    if not is_due(url):
+        return Completed(message=f"no new alarm at {url}")
+    from pipeline.adapt.flow import adapt
+
+    state: State = adapt(url, fresh=True, return_state=True)
+    return state

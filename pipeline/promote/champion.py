@@ -1,0 +1,51 @@
+"""Makes a version the champion that `adapt` has found better."""
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from pipeline.core import files
+from pipeline.promote.gate import CHALLENGER, CHAMPION
+from pipeline.promote.roll_back import blocked
+from pipeline.tracking import registry
+from pipeline.tracking.registry import ADAPTED_FROM
+from pipeline.tracking.store import open_store
+
+
+def replace(client: MlflowClient, champion: ModelVersion, version: ModelVersion) -> None:
+    """Move the alias from the champion to another version, and take `challenger` from that.
+
+    A version that was the champion before keeps its tag `replaced`, so that a roll-back still leads
+    to what was there before it.
+    """
+    if "replaced" not in version.tags:
+        registry.tag_version(client, version, "replaced", str(champion.version))
+    registry.move_alias(client, CHAMPION, str(version.version))
+    challenger = registry.find_alias(client, CHALLENGER)
+    if challenger and challenger.version == version.version:
+        client.delete_registered_model_alias(registry.registered_name(), CHALLENGER)
+
+
+def make_champion(number: int) -> None:
+    """Make an adapted version, or the version that the champion was adapted from, the champion.
+
+    Raises:
+        ValueError: the version is neither, or it was rolled back.
+        ConnectionError: MLflow failed.
+    """
+    with files.locked("promote"), open_store() as client:
+        champion, versions = registry.find_alias(client, CHAMPION), registry.all_versions(client)
+        version = versions.get(str(number))
+        if not champion or not version:
+            raise ValueError(f"there is no champion, or no version {number}: see `make ui`")
+        if str(number) == str(champion.version):
+            print(f"version {number} is the champion already")
+            return
+        if ADAPTED_FROM not in version.tags and champion.tags.get(ADAPTED_FROM) != str(number):
+            raise ValueError(
+                f"version {number} was trained: `dvc repro promote` judges it, and MLflow can give "
+                "it the alias all the same"
+            )
+        if version.tags.get("model.sha256") in blocked(versions):
+            raise ValueError(f"version {number} was rolled back: remove its tag rolled.back first")
+        replace(client, champion, version)
+    print(f"version {number} is the champion, in place of version {champion.version}")
