@@ -18,11 +18,13 @@ from mlflow.entities.model_registry import ModelVersion
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import PromoteParams, load_params
 from pipeline.data.load import Dataset
 from pipeline.promote import promotion
 from pipeline.promote.__main__ import main
+from pipeline.promote.champion import make_champion, replace
 from pipeline.promote.roll_back import blocked, roll_back
 from pipeline.tracking import registry
 from pipeline.tracking.registry import logged_model_id
@@ -73,6 +75,8 @@ def promote(
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     files.write_json(files.CERTIFICATE_METRICS, {"passed": True, "flipped": 0})
     files.write_json(files.ACCURACY, {"batchnorm_mlp": METRICS["test_accuracy"]})
+    for key in NETWORKS:
+        files.write_atomically(files.weights_path(key), key.encode())
     monkeypatch.setattr(promotion, "load_dataset", lambda: small_dataset)
     monkeypatch.setattr(promotion, "record_files", lambda _client: {"batchnorm_mlp": run_id})
     set_min_accuracy(monkeypatch, 0)
@@ -394,3 +398,92 @@ def test_the_logged_model_shows_its_version_its_parameters_and_its_certificate(
     }
     tags = {name: champion.tags[f"certificate.{name}"] for name in ("passed", "flipped")}
     assert tags == {"passed": "True", "flipped": "0"}
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_a_version_keeps_the_weights_of_all_networks_of_its_training(
+    client: MlflowClient, promote: Promote, key: str
+) -> None:
+    promote("a")
+    path = registered_file(client, champion(client), f"{key}.safetensors")
+    assert path.read_bytes() == key.encode()
+    assert champion(client).tags[f"{key}.sha256"] == files.sha256(path)
+    path.unlink()
+    promote("a")
+    assert path.read_bytes() == key.encode()
+
+
+def adapt(client: MlflowClient) -> ModelVersion:
+    """Register a version as if it were adapted from version 1."""
+    path = files.model_path("batchnorm_mlp")
+    run_id = str(champion(client).run_id)
+    version = registry.register(client, run_id, path, "adapted")
+    tags = {"model.sha256": f"adapted {version.version}", "adapted.from": "1"}
+    registry.describe(client, version, tags, "")
+    return client.get_model_version("mnist-batchnorm", version.version)
+
+
+def test_an_adapted_champion_stays_when_its_trained_version_is_judged_again(
+    client: MlflowClient, promote: Promote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote("a")
+    replace(client, champion(client), adapt(client))
+    files.PROMOTION.unlink()
+    monkeypatch.setattr(promotion, "registered_model", lambda _version: b"intact")
+    assert promote("a")["alias"] == "champion"
+    assert number(client) == 2
+
+
+def test_a_new_training_is_compared_with_the_trained_version_of_an_adapted_champion(
+    client: MlflowClient, promote: Promote
+) -> None:
+    promote("a")
+    replace(client, champion(client), adapt(client))  # whose file would be an error if it was read
+    assert "less accurate than the champion version 1" in promote("b")["reason"]
+    assert number(client) == 3
+    roll_back()
+    assert number(client) == 2
+
+
+def test_going_back_to_the_trained_version_keeps_what_it_replaced(
+    client: MlflowClient, promote: Promote
+) -> None:
+    for note in ("older", "a"):
+        promote(note)
+    trained, adapted = champion(client), adapt(client)
+    replace(client, trained, adapted)
+    replace(client, adapted, trained)
+    assert number(client) == 2
+    roll_back()
+    assert number(client) == 1
+
+
+def test_a_challenger_that_is_made_champion_is_no_longer_the_challenger(
+    client: MlflowClient, promote: Promote, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote("a")
+    adapted = adapt(client)
+    registry.move_alias(client, "challenger", str(adapted.version))
+    for said in ("2 is the champion, in place of version 1", "2 is the champion already"):
+        make_champion(2)
+        assert f"version {said}" in capsys.readouterr().out
+    assert registry.find_alias(client, "challenger") is None
+    make_champion(1)
+    assert number(client) == 1
+
+
+def test_only_what_adapt_has_judged_is_made_champion_by_hand(
+    client: MlflowClient, promote: Promote
+) -> None:
+    for note in ("a", "b"):
+        promote(note)
+    with pytest.raises(ValueError, match="version 1 was trained: `dvc repro promote` judges it"):
+        make_champion(1)
+    with pytest.raises(ValueError, match="no version 9"):
+        make_champion(9)
+    adapt(client)
+    make_champion(3)
+    roll_back()
+    with pytest.raises(ValueError, match="version 3 was rolled back"):
+        make_champion(3)
+    assert number(client) == 2
