@@ -1,0 +1,69 @@
+"""Tests of when an alarm starts an adaptation."""
+
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.adapt import watch
+from pipeline.tracking import adaptations, store
+from tests.adapt.samples import set_adapt
+
+URL = "http://127.0.0.1:9"
+
+
+def due(
+    patch: pytest.MonkeyPatch, alarm: float | None, began: float | None, status: str = "FINISHED"
+) -> bool:
+    """Return whether an adaptation is due; the times are seconds ago, the cooldown 100 s."""
+    now = time.time()
+    info = SimpleNamespace(start_time=(now - (began or 0)) * 1000, status=status)
+    last = None if began is None else SimpleNamespace(info=info)
+    patch.setattr(watch, "last_alarm", lambda _url: None if alarm is None else now - alarm)
+    patch.setattr(store, "open_store", lambda: nullcontext(None))
+    patch.setattr(adaptations, "last_adaptation", lambda _client: last)
+    set_adapt(patch, watch, cooldown_s=100)
+    return watch.is_due(URL)
+
+
+def test_an_alarm_starts_the_first_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not due(monkeypatch, alarm=None, began=None)
+    assert due(monkeypatch, alarm=1, began=None)
+
+
+def test_an_alarm_before_the_last_adaptation_began_starts_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not due(monkeypatch, alarm=300, began=200)
+    assert due(monkeypatch, alarm=150, began=200)
+
+
+def test_an_alarm_within_the_cooldown_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not due(monkeypatch, alarm=10, began=90)
+    assert due(monkeypatch, alarm=10, began=110)
+
+
+def test_an_alarm_while_an_adaptation_runs_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not due(monkeypatch, alarm=10, began=200, status="RUNNING")
+    assert due(monkeypatch, alarm=10, began=200, status="FAILED")
+
+
+def test_a_server_that_is_away_is_reported_once_and_watched_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter([ConnectionError("away"), ConnectionError("away"), True, KeyboardInterrupt()])
+    started: list[list[str]] = []
+
+    def is_due(_url: str) -> bool:
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(watch, "is_due", is_due)
+    monkeypatch.setattr(watch.subprocess, "run", lambda command, **_: started.append(command[1:]))
+    with pytest.raises(KeyboardInterrupt):
+        watch.watch(URL, 0.01)
+    assert started == [["-m", "pipeline.adapt", URL, "--fresh"]]
+    assert capsys.readouterr().err == f"error: {URL}: away; looking again every 0.01 s\n"
