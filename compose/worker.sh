@@ -1,6 +1,6 @@
 #!/bin/sh
 # The worker's command in compose.yaml: clones the last commit of the mounted repository, creates the
-# nightly deployment, then runs it when it is due.
+# deployments, then runs them when they are due.
 set -e
 git init --quiet ~/project
 cd ~/project

@@ -47,13 +47,16 @@ DASHBOARD = json.loads((FOLDER / "grafana/dashboard.json").read_text())
 MLFLOW = set(vars(mlflow.environment_variables))
 PREFECT = _get_valid_setting_names(Settings)
 S3_KEY = {EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY}
-OURS = set(re.findall(r'os\.environ\W+get\("(\w+)"', (ROOT / "serve/__main__.py").read_text()))
+OURS, WATCH = (
+    set(re.findall(r'os\.environ\W+get\("(\w+)"', (ROOT / path).read_text()))
+    for path in ("serve/__main__.py", "pipeline/adapt/watch.py")
+)
 READ = {
     "postgres": {"POSTGRES_USER", "POSTGRES_PASSWORD"},
     "s3": {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
     "mlflow": MLFLOW | S3_KEY | {"MLFLOW_BACKEND_STORE_URI"},  # of its command line
     "prefect": PREFECT,
-    "worker": MLFLOW | PREFECT,
+    "worker": MLFLOW | PREFECT | OURS | WATCH,
     "serve": MLFLOW | OURS,
     "grafana": {
         "GF_SECURITY_ADMIN_PASSWORD",
@@ -142,6 +145,8 @@ def test_the_server_accepts_its_options(monkeypatch: pytest.MonkeyPatch) -> None
     (target,) = read_yaml(FOLDER / "prometheus.yaml")["scrape_configs"][0]["static_configs"]
     assert target["targets"] == [f"serve:{options.port}"]
     assert "serve" in options.allowed_hosts
+    assert SERVICES["worker"]["environment"]["SERVE_URL"] == f"http://serve:{options.port}"
+    assert options.sample >= load_params().adapt.rows
 
 
 @pytest.mark.slow
@@ -223,9 +228,9 @@ def test_the_worker_reads_only_the_repository_and_works_in_a_clone_of_it(tmp_pat
         (project / "dvc.lock").write_text("written by a nightly run")
 
 
-def test_the_worker_uses_the_pool_of_the_deployment() -> None:
-    (deployment,) = read_yaml(ROOT / "prefect.yaml")["deployments"]
-    pool = deployment["work_pool"]["name"]
+def test_the_worker_uses_the_pool_of_the_deployments() -> None:
+    deployments = read_yaml(ROOT / "prefect.yaml")["deployments"]
+    (pool,) = {deployment["work_pool"]["name"] for deployment in deployments}
     create, _, start, _ = prefect_commands()
     assert f" create {pool} " in create
     assert start.endswith(f"--pool {pool}")

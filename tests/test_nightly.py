@@ -76,13 +76,17 @@ def test_a_web_page_cannot_command_the_server_of_the_documents(server: httpx.Cli
     attack_prefect(f"{server.base_url}/api")
 
 
-def test_the_deployment_is_created_without_an_error(
+def test_the_deployments_are_created_without_an_error(
     run: Run, project: Path, server: httpx.Client
 ) -> None:
     run("prefect work-pool create mnist-batchnorm --type process")
     run("prefect --no-prompt deploy --all")
-    deployment = server.get("/api/deployments/name/repro/nightly").json()
-    assert deployment["entrypoint"] == "pipeline/nightly.py:repro"
+    nightly = server.get("/api/deployments/name/repro/nightly").json()
+    assert nightly["entrypoint"] == "pipeline/nightly.py:repro"
+    watch = server.get("/api/deployments/name/watch/every-minute").json()
+    assert watch["entrypoint"] == "pipeline/adapt/watch.py:check"
+    assert watch["global_concurrency_limit"]["limit"] == 1
+    assert watch["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
 
 
 def test_the_flow_runs_the_stages_and_one_that_fails_leaves_the_last_results(

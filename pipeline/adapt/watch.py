@@ -18,8 +18,6 @@ from pipeline.adapt.traffic import last_alarm
 from pipeline.core import files
 from pipeline.core.params import load_params
 
-URL = "http://127.0.0.1:8080"
-
 
 def is_due(url: str) -> bool:
     """Return whether the served version has rung since the last adaptation began, which is at least
@@ -59,10 +57,12 @@ def watch(url: str, seconds: float) -> None:
 
 @flow(name="watch")
 def check() -> State:
-    """Adapt if it is due, the model of the server at SERVE_URL."""
-    url = os.environ.get("SERVE_URL", URL)
+    """Adapt to the requests of the server at SERVE_URL, if it is due."""
+    url = os.environ.get("SERVE_URL")
+    if not url:
+        return Completed(message="SERVE_URL is not set, so there is no server to watch")
     if not is_due(url):
-        return Completed(message=f"no new alarm at {url}")
+        return Completed(message=f"no new alarm at {url}, or too soon after the last adaptation")
     from pipeline.adapt.flow import adapt
 
     state: State = adapt(url, fresh=True, return_state=True)

@@ -67,3 +67,15 @@ def test_a_server_that_is_away_is_reported_once_and_watched_on(
         watch.watch(URL, 0.01)
     assert started == [["-m", "pipeline.adapt", URL, "--fresh"]]
     assert capsys.readouterr().err == f"error: {URL}: away; looking again every 0.01 s\n"
+
+
+def test_the_scheduled_watch_looks_at_the_server_that_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(watch, "is_due", lambda url: asked.append(url))
+    monkeypatch.delenv("SERVE_URL", raising=False)
+    assert "SERVE_URL is not set" in str(watch.check.fn().message)
+    monkeypatch.setenv("SERVE_URL", URL)
+    assert f"no new alarm at {URL}" in str(watch.check.fn().message)
+    assert asked == [URL]
