@@ -48,6 +48,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME",
         help="names besides IP addresses that the Host header may have; * allows all",
     )
+    add(
+        "--sample",
+        type=int,
+        metavar="ROWS",
+        help="keep a random sample of the served rows in memory, at most so many per model",
+    )
     add("--log-requests", action="store_true", help="log each inference request as a line of JSON")
     return parser.parse_args()
 
@@ -63,6 +69,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--workers must be from 1 to {cores} (cores), got {arguments.workers}")
     if arguments.poll is not None and not 0 < arguments.poll < threading.TIMEOUT_MAX:
         raise ValueError(f"--poll must be > 0 seconds, got {arguments.poll}")
+    if arguments.sample is not None and arguments.sample < 1:
+        raise ValueError(f"--sample must be >= 1 row, got {arguments.sample}")
     from serve.http.access import check_token
 
     check_token(os.environ.get("SERVE_TOKEN"))
@@ -77,6 +85,7 @@ def main() -> None:
     from serve.leader import Leader  # here and below, as --help needs none of it
     from serve.model.loader import Loader
     from serve.model.reload import describe
+    from serve.model.sample import allocate
     from serve.model.served import check_names
     from serve.worker import answer, answer_while_led, load_engines
 
@@ -89,6 +98,8 @@ def main() -> None:
         arguments.sources = [read_source(model) for model in given] if given else exported()
         engines = load_engines(loader, arguments.sources)
         check_names(engines)
+        rows, workers = arguments.sample, arguments.workers
+        arguments.memories = [rows and allocate(engine, rows, workers) for engine in engines]
         family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
         address = (arguments.host, arguments.port)
         listener = socket.create_server(address, family=family, backlog=2048)

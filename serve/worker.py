@@ -18,6 +18,7 @@ from serve.model.engine import Engine
 from serve.model.loader import Loader, end_with_parent
 from serve.model.metrics import METRICS_FOLDER
 from serve.model.reload import Reloader, describe
+from serve.model.sample import Sample
 from serve.model.served import ServedModels
 from serve.model.source import Source
 from serve.process import GRACE_S, configure_log, handle_signals
@@ -32,7 +33,11 @@ def answer(
 ) -> None:
     """Serve on a bound socket until SIGTERM or SIGINT, then finish started requests and exit 0."""
     access = Access(os.environ.get("SERVE_TOKEN"), arguments.allowed_hosts)
-    models = ServedModels(engines)
+    samples = [
+        Sample(path, engine, arguments.sample, arguments.workers) if path else None
+        for path, engine in zip(arguments.memories, engines, strict=True)
+    ]
+    models = ServedModels(engines, samples)
     loads = [partial(loader.load, source) for source in arguments.sources]
     reloader = Reloader(loads, models, hangups, arguments.poll)
     app = App(models, access, reloader.start, arguments.log_requests)

@@ -21,6 +21,7 @@ PAGES = {"/": "index.html", "/docs": "docs.html"} | {f"/{name}": name for name i
 OPEN_PATHS = {*PAGES, "/openapi.json"}
 HOST = re.compile(r"(?:\[([^\]]+)\]|([^:]+))(?::\d*)?")
 MAX_HOST_BYTES = 300  # a name has at most 253; longer ones are not worth remembering
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 TOKEN = re.compile(r"[!-~]+")
 SECURITY_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
@@ -69,7 +70,7 @@ class Access:
         if len(host) > MAX_HOST_BYTES or not self._is_allowed(host):
             name = host.decode("latin-1")[:100]
             raise HTTPException(421, f"the host {name!r} is not one of --allowed-hosts")
-        if scope["method"] == "POST" and _is_cross_site(headers, host):
+        if scope["method"] not in SAFE_METHODS and _is_cross_site(headers, host):
             raise HTTPException(403, "a page of another site sent this request")
         if self._token and path not in OPEN_PATHS:
             scheme, _, token = headers.get(b"authorization", b"").partition(b" ")

@@ -13,6 +13,7 @@ from serve.http.access import SECURITY_HEADERS, Access
 from serve.http.bodies import Budget, read
 from serve.http.infer import PATH, Inference
 from serve.http.routes import create_routes
+from serve.http.sampling import add_sample_routes
 from serve.model.metrics import REFUSALS
 from serve.model.served import ServedModels
 
@@ -42,6 +43,7 @@ class App:
         self._start = start
         self.budget = Budget()
         self._routes = create_routes(models, self._lifespan)
+        add_sample_routes(self._routes, models, self.budget)
         inference = Inference(models, self.budget)
         self._infer = inference.respond_and_log if log_requests else inference.respond
 

@@ -125,9 +125,10 @@ def add_page(rest: FastAPI, models: ServedModels) -> None:
     async def page() -> Response:
         text = (PAGE / PAGES["/"]).read_text()
         names = " ".join(engine.name for engine in models.engines())
-        values = {"models": html.escape(names), "rows": ROWS, "tolerance": TOLERANCE}
+        sampled = " ".join(model.engine.name for model in models.served if model.sample)
+        values = {"models": names, "sampled": sampled, "rows": ROWS, "tolerance": TOLERANCE}
         for name, value in values.items():
-            text = text.replace(f"{{{{ {name} }}}}", str(value))
+            text = text.replace(f"{{{{ {name} }}}}", html.escape(str(value)))
         return HTMLResponse(text)
 
     def add_file(path: str, name: str) -> None:

@@ -7,6 +7,7 @@ while the last batch runs, and iterations take no time when the loop is idle.
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 import numpy as np
@@ -28,7 +29,8 @@ class Batcher:
     """Runs a model's requests in batches.
 
     engine: runs them. metrics: record every batch and its requests. thread: the model's own.
-    waiting: rows that wait.
+    waiting: rows that wait. sample: called with the rows, requests and outputs of each batch that
+    may be sampled, or None.
     """
 
     max_waiting = 4096  # rows, beyond which `infer` raises `OverloadError`; it bounds the latency
@@ -36,6 +38,7 @@ class Batcher:
 
     def __init__(self, engine: Engine, metrics: ModelMetrics, thread: Executor) -> None:
         self.waiting = 0
+        self.sample: Callable[[int, list[Waiting], Arrays], None] | None = None
         self._engine = engine
         self._metrics = metrics
         self._thread = thread
@@ -129,6 +132,8 @@ class Batcher:
             else:
                 names = [wanted.name for wanted in request.outputs]
                 answer.set_result({name: outputs[name][begin:end] for name in names})
+        if self.sample and batch[0][0].sample:  # last, so that it can fail no request
+            self.sample(rows, batch, outputs)
 
 
 def join(parts: list[Arrays]) -> Arrays:

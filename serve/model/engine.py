@@ -111,6 +111,13 @@ class Engine:
             filled[name] = np.ascontiguousarray(np.broadcast_to(column, shape))
         return filled
 
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes: of the output that drift is measured by, or else of the first
+        that has any."""
+        output = self.reference.output if self.reference else next(iter(self.labels), "")
+        return self.labels.get(output, [])
+
     def infer(self, inputs: Arrays) -> Arrays:
         """Run the model on one array per input; return the outputs by name."""
         start = time.perf_counter()

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from serve.model.batching import Batcher
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics, ModelMetrics
+from serve.model.sample import Sample
 from serve.protocol.decoder import Decoder
 from serve.protocol.encoder import Encoder
 from serve.protocol.request import Request
@@ -25,10 +27,12 @@ class ServedModel:
     """One version of a model: from the body of a request to the body of the response.
 
     decoder: reads its requests. batcher: has those that wait. engine: runs it. metrics: record it.
+    sample: of its rows, or None.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, metrics: Metrics, sample: Sample | None = None) -> None:
         self.engine = engine
+        self.sample = sample
         self.metrics = ModelMetrics(
             metrics, engine.name, engine.version, engine.labels, engine.reference
         )
@@ -36,12 +40,20 @@ class ServedModel:
         self._test: asyncio.Future[bool] | None = None
         self._tested = 0.0  # when it began, by time.monotonic()
         self.batcher = Batcher(engine, self.metrics, self._thread)
+        if sample:
+            sample.begin(engine.version)
+            self.batcher.sample = sample.add
         self.decoder = Decoder(engine.inputs, engine.outputs, engine.batches)
         self._encoder = Encoder(engine.outputs, engine.batches, engine.labels)
         if "self_test" not in engine.metadata:
             log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
         if not engine.reference:
             log.warning("%s has no margins of held-out images: no drift is noticed", engine.name)
+
+    def end(self) -> None:
+        """Record that the version is replaced; its last requests are not sampled."""
+        self.metrics.end()
+        self.batcher.sample = None
 
     async def is_ready(self) -> bool:
         """Return whether the self-test passes, which runs at most once per `TEST_S`."""
@@ -63,10 +75,17 @@ class ServedModels:
     served: one for each --model, in their order. metrics: those of all.
     """
 
-    def __init__(self, engines: list[Engine]) -> None:
+    def __init__(
+        self, engines: list[Engine], samples: Sequence[Sample | None] | None = None
+    ) -> None:
+        """Serve the engines; samples: one for each, or None."""
         check_names(engines)
         self.metrics = Metrics(len(engines))
-        self.served = [ServedModel(engine, self.metrics) for engine in engines]
+        samples = samples or [None] * len(engines)
+        self.served = [
+            ServedModel(engine, self.metrics, sample)
+            for engine, sample in zip(engines, samples, strict=True)
+        ]
 
     def engines(self) -> list[Engine]:
         """Return what runs each model now."""
@@ -92,8 +111,9 @@ class ServedModels:
     def swap(self, place: int, engine: Engine) -> None:
         """Run all new requests for the model at that place on another engine of its name; those
         that have been found by `find` finish on the old one."""
-        new = ServedModel(engine, self.metrics)
-        self.served[place].metrics.end()
+        old = self.served[place]
+        new = ServedModel(engine, self.metrics, old.sample)
+        old.end()
         self.served[place] = new
 
     def version(self, name: str) -> str | None:

@@ -22,6 +22,7 @@ from serve.protocol.messages import (
     InputFields,
     OutputParameters,
     RequestOptions,
+    RequestParameters,
 )
 from serve.protocol.numbers import RequestError, check_size, pack, to_array
 from serve.protocol.request import Request, Wanted
@@ -99,10 +100,11 @@ class Decoder:
             raise RequestError(
                 f"{len(body) - end} bytes follow that no input's binary_data_size counts"
             )
-        drift = not message.parameters or message.parameters.drift is not False
+        options = message.parameters or RequestParameters()
+        drift, sample = options.drift is not False, options.sample is not False
         rows = self._rows(inputs, len(message.inputs))
-        key = self._batch_key(inputs, drift)
-        return Request(inputs, rows, self._wanted(message), key, drift, message.id)
+        key = self._batch_key(inputs, drift, sample)
+        return Request(inputs, rows, self._wanted(message), key, drift, sample, message.id)
 
     def _decode_raw(self, body: bytes) -> Request:
         if len(self._inputs) != 1:
@@ -119,7 +121,7 @@ class Decoder:
         count = math.prod(shape)
         check_size(tensor, shape, count, len(body))
         inputs = {tensor.name: to_array(body, 0, tensor, shape, count)}
-        rows, key = self._rows(inputs, 1), self._batch_key(inputs, drift=True)
+        rows, key = self._rows(inputs, 1), self._batch_key(inputs, drift=True, sample=True)
         return Request(inputs, rows, self._all_binary, key)
 
     def _check_tensor(
@@ -153,12 +155,12 @@ class Decoder:
             raise RequestError(f"all inputs must have the same 1 to {MAX_ROWS} rows, got {counts}")
         return rows
 
-    def _batch_key(self, inputs: Arrays, drift: bool) -> Hashable | None:
+    def _batch_key(self, inputs: Arrays, drift: bool, sample: bool) -> Hashable | None:
         if not self._batches:
             return None
         if self._rows_are_alike:
-            return drift
-        return drift, *(inputs[tensor.name].shape[1:] for tensor in self._inputs)
+            return drift, sample
+        return drift, sample, *(inputs[tensor.name].shape[1:] for tensor in self._inputs)
 
     def _wanted(self, message: RequestOptions) -> Sequence[Wanted]:
         options = message.parameters

@@ -29,6 +29,7 @@ class RequestParameters(Struct, frozen=True):
     drift: Annotated[
         bool | None, Meta(description="false: do not measure drift by this request")
     ] = None
+    sample: Annotated[bool | None, Meta(description="false: do not sample this request")] = None
 
 
 class OutputParameters(Struct, frozen=True):

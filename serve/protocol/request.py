@@ -20,7 +20,7 @@ class Request(Struct, frozen=True, gc=False):
     """A decoded request: an array per input, of `rows` rows if the model has a batch axis.
 
     batch_key: requests with equal keys can run as one batch; None runs alone. drift: whether its
-    rows count for drift.
+    rows count for drift. sample: whether they may be sampled.
     """
 
     inputs: Arrays
@@ -28,4 +28,5 @@ class Request(Struct, frozen=True, gc=False):
     outputs: Sequence[Wanted]
     batch_key: Hashable | None
     drift: bool = True
+    sample: bool = True
     id: str | None = None

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
-from pipeline.certify.server import running_server
+from tests.serve.process import serving
 
 INFER = "/v2/models/batchnorm_mlp/infer"
 SEEDS = 10  # fewer examples per seed: hypothesis pauses for longer the more it has tried
@@ -24,8 +24,8 @@ GROWTH_BYTES = 32 * 2**20
 def address(exported: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("fuzz") / "model.onnx"
     path.write_bytes(exported)
-    with running_server(path) as client:
-        yield f"127.0.0.1:{client.base_url.port}"
+    with serving(path, "--sample", "100") as (_, url):
+        yield url.removeprefix("http://")
 
 
 @pytest.fixture
@@ -155,5 +155,5 @@ def test_the_server_conforms_to_its_openapi_document(address: str, tmp_path: Pat
         stderr=subprocess.STDOUT,
     )
     assert done.returncode == 0, done.stdout
-    assert "13 passed" in done.stdout
+    assert "16 passed" in done.stdout
     assert "Missing test data" not in done.stdout
