@@ -1,0 +1,186 @@
+"""Shows drift and its repair, in two to four minutes: `make drift`, or `python -m bench.repair`.
+
+In a copy of the project with a store of its own, a server answers test images, which lose contrast,
+get brighter, foggy, shifted, and normal again. It serves the champion, which `pipeline.adapt
+--watch` adapts, and the trained networks. Only this command knows the labels.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import IO
+
+import httpx
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from bench.repair_figure import Moment, draw
+from models import NETWORKS
+from pipeline.certify.server import stopping
+from pipeline.core import files
+from pipeline.core.inference import binary_request, infer
+from pipeline.core.params import load_params
+from pipeline.data.corruptions import CORRUPTIONS
+from pipeline.data.load import load_dataset
+from pipeline.export.build import UNSEEN
+
+FIGURE = files.ARTIFACTS / "drift" / "repair.png"
+PHASES = ["clean", "contrast", "brightness", "fog", "translate", "clean"]
+ROWS, PAUSE_S = 40, 0.1  # of a request to each model, and after it
+WINDOW = 400  # images in an accuracy
+FIRST_S, SETTLED_S, LONGEST_S = 8, 5, 90  # of the first phase; after a verdict; of any other
+COOLDOWN_S = 30
+SWAPPED, REFUSED = "is the champion, in place of", "stays the champion"
+
+
+def copy_project(folder: Path) -> None:
+    """Copy the last commit, with data and artifacts, and let the adapted network be promoted."""
+    subprocess.run(["git", "clone", "--quiet", files.ROOT, folder], check=True)
+    shutil.copytree(files.ARTIFACTS, folder / "artifacts")
+    (folder / "data").symlink_to(files.ROOT / "data")
+    yaml, path = YAML(), folder / "params.yaml"
+    params = yaml.load(path)
+    params["adapt"] |= {"unattended": True, "cooldown_s": COOLDOWN_S}
+    yaml.dump(params, path)
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[IO[str]]:
+    """Run a module of the copy, and yield its output."""
+    environment = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+        stopping(process),
+    ):
+        assert process.stdout
+        yield process.stdout
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[httpx.Client]:
+    """Serve the champion and, by their keys with "trained_", the networks in artifacts/; yield a
+    client."""
+    models = [f"trained_{key}={files.model_path(key)}" for key in NETWORKS]
+    models.append(f"models:/{load_params().tracking.registered_model}@champion")
+    options = ["--port=0", "--poll=1", "--sample=1024", *(f"--model={model}" for model in models)]
+    with running(folder, "serve", *options) as output:
+        lines = iter(output.readline, "")
+        address = next(found[0] for line in lines if (found := re.search(r"http://\S+", line)))
+        Thread(target=output.read, daemon=True).start()  # or the pipe would fill up
+        with httpx.Client(base_url=address, trust_env=False) as client:
+            yield client
+
+
+def measure(client: httpx.Client, key: str) -> tuple[str, float, float]:
+    """Return the served version of a model, its alarms so far, and its drift rank."""
+    (version,) = client.get(f"/v2/models/{key}").json()["versions"]
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+        if sample.labels.get("model") == key
+    }
+    return version, found["inference_drift_alarms_total"], found["inference_drift_rank"]
+
+
+def stream(client: httpx.Client, verdicts: list[str]) -> Iterator[Moment]:
+    """Send the phases one after the other, and yield a moment per second.
+
+    verdicts: the lines that the watch has printed so far. A phase ends when it has one.
+    """
+    dataset, random = load_dataset(), np.random.default_rng(0)
+    images, labels = dataset.test_images[UNSEEN], dataset.test_labels[UNSEEN]
+    key = load_params().export.network
+    names = [key, *(f"trained_{key}" for key in NETWORKS)]
+    start = time.monotonic()
+    for place, phase in enumerate(PHASES):
+        changed = CORRUPTIONS[phase](images) if phase in CORRUPTIONS else images
+        correct: dict[str, deque[bool]] = {name: deque(maxlen=WINDOW) for name in names}
+        began, seen, end = time.monotonic(), len(verdicts), time.monotonic() + LONGEST_S
+        last, settled = place == len(PHASES) - 1, place == 0
+        end = began + FIRST_S if settled else end
+        shown = began
+        while time.monotonic() < end:
+            rows = random.integers(0, len(images), ROWS)
+            for name in names:
+                logits = infer(client, name, binary_request(changed[rows]))["logits"]
+                correct[name] += (logits.argmax(axis=1) == labels[rows]).tolist()
+            new = [line for line in verdicts[seen:] if SWAPPED in line or not last]
+            if new and not settled:
+                settled, end = True, time.monotonic() + SETTLED_S
+            if time.monotonic() > shown + 1:
+                shown = time.monotonic()
+                accuracies = {name: float(np.mean(its)) for name, its in correct.items()}
+                yield Moment(shown - start, phase, accuracies, *measure(client, key))
+            time.sleep(PAUSE_S)
+
+
+def view(moment: Moment, verdicts: list[str]) -> Table:
+    """Return what the terminal shows of a moment."""
+    table = Table(title=f"{moment.seconds:.0f} s: {moment.phase} images", title_justify="left")
+    table.add_column("network")
+    table.add_column("accuracy", justify="right")
+    for title, accuracy in moment.titled().items():
+        table.add_row(title, f"{accuracy:.1%}")
+    table.add_section()
+    table.add_row("version that is served", moment.version)
+    table.add_row("drift alarms", f"{moment.alarms:.0f}")
+    table.add_row("drift rank (0.5 if all is well)", f"{moment.rank:.2f}")
+    table.caption = verdicts[-1] if verdicts else "no verdict yet"
+    return table
+
+
+def main() -> None:
+    """Run the stream, and draw what was seen."""
+    parser = argparse.ArgumentParser(prog="python -m bench.repair", description=__doc__)
+    parser.add_argument("--figure", type=Path, default=FIGURE, help="where to draw it")
+    figure = parser.parse_args().figure
+    files.require(load_params().export.model, "export")
+    console, verdicts, moments = Console(), [], []
+    with TemporaryDirectory() as temporary:
+        project = Path(temporary) / "project"
+        console.print("registering the champion in a store of its own ...")
+        copy_project(project)
+        with running(project, "pipeline.promote") as output:
+            output.read()
+        with served(project) as client:
+            url = str(client.base_url)
+            with running(project, "pipeline.adapt", url, "--watch", "1") as output:
+
+                def follow() -> None:
+                    for line in output:
+                        if SWAPPED in line or REFUSED in line or line.startswith("error"):
+                            verdicts.append(line.strip())
+
+                Thread(target=follow, daemon=True).start()
+                with Live(console=console, auto_refresh=False) as live:
+                    for moment in stream(client, verdicts):
+                        moments.append(moment)
+                        live.update(view(moment, verdicts), refresh=True)
+    files.write_png(figure, draw(moments))
+    console.print(f"see {figure}")
+
+
+if __name__ == "__main__":
+    main()
