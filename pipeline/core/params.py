@@ -23,6 +23,7 @@ def _known(key: str) -> str:
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Device = Literal["auto", "cpu", "cuda"]
+Key = Annotated[str, AfterValidator(_known)]
 
 
 class Section(BaseModel):
@@ -44,7 +45,7 @@ class TrainParams(Section):
 class ExportParams(Section):
     """Which of the exported networks is deployed: promoted, and traced."""
 
-    network: Annotated[str, AfterValidator(_known)]
+    network: Key
 
     @property
     def model(self) -> Path:
@@ -64,6 +65,16 @@ class PromoteParams(Section):
 
     min_test_accuracy: float = Field(ge=0, le=1)
     margin: float = Field(gt=0, lt=1)
+
+
+class AdaptParams(Section):
+    """When re-estimated statistics replace those of a served network."""
+
+    rows: int = Field(ge=64)
+    judge: Key
+    min_agreement: float = Field(ge=0, le=1)
+    unattended: bool
+    cooldown_s: int = Field(ge=0)
 
 
 class StudyParams(Section):
@@ -97,6 +108,7 @@ class Params(Section):
     export: ExportParams
     certify: CertifyParams
     promote: PromoteParams
+    adapt: AdaptParams
     study: StudyParams
     tracking: TrackingParams
 
