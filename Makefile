@@ -59,6 +59,7 @@ bench: $(ALL) data ## Time training and serving against peers.
 	python -m bench.seeds
 	python -m bench.serving
 	python -m bench.drift
+	python -m bench.adapt
 
 dev: $(ALL) ## Install what tests, PostgreSQL and S3 need too.
 
