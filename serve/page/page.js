@@ -1,10 +1,13 @@
 // Asks each served network about the drawing, and shows their answers next to each other.
 import { isDrawing, onChange } from "./drawing.js";
 import { SIZE, readPixels } from "./pixels.js";
+import { ask, hide } from "./question.js";
 
-const SETTLED_MS = 1000; // without a change: the drawing is finished, and counts for drift
+const SETTLED_MS = 1000; // without a change: the drawing is finished, and counts
+const ASKED = 1 / 5; // of the finished drawings: which digit they are, if the server samples them
 const { rows: ROWS, tolerance: TOLERANCE } = document.body.dataset; // see serve/model/drift.py
 const NAMES = document.body.dataset.models.split(" ");
+const SAMPLED = document.body.dataset.sampled.split(" ");
 
 const byId = (id) => document.getElementById(id);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
@@ -12,7 +15,7 @@ const article = (digit) => (digit === 8 ? "an" : "a");
 let networks = []; // name, title, color and places of each served model that takes such images
 let asking = false;
 let changed = false;
-let counted; // the last pixels that counted for drift
+let counted; // the last pixels that counted
 let timer;
 
 function element(tag, properties = {}, ...children) {
@@ -30,7 +33,8 @@ async function get(path, options = {}) {
   if (response.status === 401) byId("token-row").hidden = false;
   if (!response.ok) {
     const { error } = await response.json().catch(() => ({}));
-    throw new Error(error ?? `The server answers with status ${response.status}.`);
+    const message = error ?? `The server answers with status ${response.status}.`;
+    throw Object.assign(new Error(message), { status: response.status });
   }
   return response;
 }
@@ -122,10 +126,11 @@ async function show() {
   if (!isDrawing()) timer = setTimeout(() => report("classify", classify(true)), SETTLED_MS);
 }
 
-// finished: whether the drawing counts for drift, which half-drawn digits would distort.
+// finished: whether the drawing counts for drift and the sample, which half-drawn digits would distort.
 async function classify(finished) {
   readPixels(byId("plain"), false);
   const pixels = readPixels(byId("seen"), byId("center").checked);
+  if (`${pixels}` !== counted) hide();
   if (!networks.length) return; // not known yet
   if (!pixels) {
     counted = undefined;
@@ -138,11 +143,33 @@ async function classify(finished) {
   const input = { name: "images", datatype: "UINT8", shape: [1, SIZE, SIZE], data: pixels };
   const request = { inputs: [input], outputs: [{ name: "probabilities" }] };
   showCurl(JSON.stringify(request));
-  const body = JSON.stringify(finished ? request : { ...request, parameters: { drift: false } });
+  const sampled = networks.filter(({ name }) => SAMPLED.includes(name));
+  const asks = finished && sampled.length && Math.random() < ASKED; // whatever the answer is
+  const id = randomId();
+  const body = JSON.stringify({
+    ...request, ...(finished ? { id } : { parameters: { drift: false, sample: false } }),
+  });
   await Promise.all(networks.map(async (network) => {
     const response = await get(`/v2/models/${network.name}/infer`, { method: "POST", body });
     showProbabilities(network, (await response.json()).outputs[0].data);
   }));
+  if (asks && `${pixels}` === counted) ask((digit) => label(sampled, id, digit));
+}
+
+// crypto.randomUUID is missing on a page that came over plain HTTP from another machine.
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(16)).join("-");
+}
+
+// Return whether any of the networks' samples has the drawing, and now its label.
+async function label(sampled, id, digit) {
+  const body = new Blob([JSON.stringify({ id, label: digit })], { type: "application/json" });
+  const kept = sampled.map(({ name }) => get(`/v2/models/${name}/labels`, { method: "POST", body })
+    .then(() => true, (error) => {
+      if (error.status !== 404) throw error;
+      return false;
+    }));
+  return (await Promise.all(kept)).includes(true);
 }
 
 function showCurl(body) {

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
+from safetensors.numpy import load
 
 from models import NETWORKS
 from pipeline.certify.server import running_server
@@ -27,6 +28,8 @@ DIGITS: dict[int, list[Stroke]] = {
     4: [[(0.35, 0.15), (0.3, 0.5), (0.7, 0.5)], [(0.65, 0.15), (0.6, 0.9)]],
     7: [[(0.25, 0.2), (0.75, 0.2), (0.45, 0.85)]],
 }
+
+NOT_COUNTED = {"drift": False, "sample": False}
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +207,7 @@ def test_only_a_finished_drawing_counts_for_drift(page: Page) -> None:
     def sort(request: Request) -> bool:
         body = json.loads(request.post_data or "{}")
         if body:
-            (half_drawn if body.get("parameters") == {"drift": False} else finished).append(body)
+            (half_drawn if body.get("parameters") == NOT_COUNTED else finished).append(body)
         return len(finished) == len(NETWORKS)
 
     with page.expect_request(sort):
@@ -248,6 +251,76 @@ def test_a_drawing_made_before_the_token_is_given_is_classified_with_it(
         page.get_by_role("button", name="Continue").click()
         expect_answer(page, "a 7")
         expect(page.get_by_role("alert")).to_be_hidden()
+        page.context.close()
+
+
+@pytest.fixture(scope="module")
+def sampled(models: dict[str, Path]) -> Iterator[str]:
+    """The address of a server that samples one drawing."""
+    with serving([*models.values()], "--sample", "1") as (_, address):
+        yield address
+
+
+def set_chance(page: Page, value: float) -> None:
+    """Have Math.random return the value, from the next drawing on."""
+    page.evaluate(f"Math.random = () => {value}")
+
+
+def empty(address: str) -> None:
+    for key in NETWORKS:
+        httpx.delete(f"{address}/v2/models/{key}/sample").raise_for_status()
+
+
+def samples(address: str) -> list[dict[str, np.ndarray]]:
+    return [load(httpx.get(f"{address}/v2/models/{key}/sample").content) for key in NETWORKS]
+
+
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_an_answer_is_kept_with_the_drawing_by_each_network(
+    browser: Browser, sampled: str, device: str
+) -> None:
+    empty(sampled)
+    page = open_page(browser, sampled, device)
+    set_chance(page, 0.19)
+    draw(page, 7)
+    question = page.locator("#question")
+    expect(question).to_contain_text("Which digit is it?")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    question.get_by_role("button", name="4").click()
+    expect(question).to_contain_text("keeps your answer")
+    for sample in samples(sampled):
+        assert sample["label"].tolist() == [4]
+        assert sample["inputs/images"].any()  # and not a half-drawn digit
+        assert sample["outputs/probabilities"].argmax() == 7
+    page.keyboard.press("Escape")
+    expect(question).to_be_hidden()
+    page.context.close()
+
+
+def test_an_answer_for_a_drawing_that_is_not_sampled_is_said_not_to_be_kept(
+    browser: Browser, sampled: str
+) -> None:
+    page = open_page(browser, sampled)
+    set_chance(page, 0.19)
+    draw(page, 7)
+    question = page.locator("#question")
+    expect(question).to_be_visible()
+    empty(sampled)
+    question.get_by_role("button", name="7").click()
+    expect(question).to_contain_text("not kept this drawing")
+    page.context.close()
+
+
+def test_most_drawings_and_those_of_a_server_without_a_sample_raise_no_question(
+    browser: Browser, sampled: str, address: str
+) -> None:
+    for server, chance in ((sampled, 0.21), (address, 0.19)):
+        page = open_page(browser, server)
+        set_chance(page, chance)
+        with page.expect_response(lambda response: is_finished(response.request)):
+            draw(page, 7)
+        page.wait_for_timeout(300)
+        expect(page.locator("#question")).to_be_hidden()
         page.context.close()
 
 
