@@ -75,6 +75,7 @@ class AdaptParams(Section):
     min_agreement: float = Field(ge=0, le=1)
     unattended: bool
     cooldown_s: int = Field(ge=0)
+    wait_s: int = Field(ge=1)
 
 
 class StudyParams(Section):
@@ -99,6 +100,11 @@ class TrackingParams(Section):
     def study_experiment(self) -> str:
         """The name of the study's experiment."""
         return f"{self.experiment}-study"
+
+    @property
+    def adapt_experiment(self) -> str:
+        """The name of the experiment of adaptations."""
+        return f"{self.experiment}-adapt"
 
 
 class Params(Section):
