@@ -20,7 +20,7 @@ BRIEFLY := 2> >(grep -v '^ [+~-] \|^ Downloaded\|^ *Built' >&2)
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .NOTPARALLEL:
-.PHONY: repro study data test drill check serve ui bench dev lock clean help
+.PHONY: repro study data test drill check serve drift ui bench dev lock clean help
 
 repro: data ## Run every stage whose inputs have changed; STUDY=0: no study.
 	dvc --wait-for-lock repro dvc.yaml $(if $(filter 0,$(STUDY)),,study/dvc.yaml)
@@ -45,6 +45,9 @@ check: $(ALL) ## Lint and type-check.
 
 serve: $(MAIN) ## Serve the exported networks at http://127.0.0.1:8080.
 	python -m serve
+
+drift: $(ALL) data ## See images change, the alarm ring, and the network adapt to them.
+	python -m bench.repair
 
 ui: $(MAIN) ## Show every run in MLflow at http://127.0.0.1:5000.
 	@python -m pipeline.tracking

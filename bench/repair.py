@@ -42,7 +42,7 @@ FIGURE = files.ARTIFACTS / "drift" / "repair.png"
 PHASES = ["clean", "contrast", "brightness", "fog", "translate", "clean"]
 ROWS, PAUSE_S = 40, 0.1  # of a request to each model, and after it
 WINDOW = 400  # images in an accuracy
-FIRST_S, SETTLED_S, LONGEST_S = 8, 5, 90  # of the first phase; after a verdict; of any other
+FIRST_S, SETTLED_S, LONGEST_S = 8, 5, 60  # of the first phase; after a verdict; of any other
 COOLDOWN_S = 30
 SWAPPED, REFUSED = "is the champion, in place of", "stays the champion"
 
@@ -136,6 +136,13 @@ def stream(client: httpx.Client, verdicts: list[str]) -> Iterator[Moment]:
             time.sleep(PAUSE_S)
 
 
+def follow(output: IO[str], verdicts: list[str]) -> None:
+    """Add each line with a verdict to the verdicts."""
+    for line in output:
+        if any(text in line for text in (SWAPPED, REFUSED, "error: ")):
+            verdicts.append(line.strip())
+
+
 def view(moment: Moment, verdicts: list[str]) -> Table:
     """Return what the terminal shows of a moment."""
     table = Table(title=f"{moment.seconds:.0f} s: {moment.phase} images", title_justify="left")
@@ -157,7 +164,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=FIGURE, help="where to draw it")
     figure = parser.parse_args().figure
     files.require(load_params().export.model, "export")
-    console, verdicts, moments = Console(), [], []
+    console = Console()
+    verdicts: list[str] = []
+    moments: list[Moment] = []
     with TemporaryDirectory() as temporary:
         project = Path(temporary) / "project"
         console.print("registering the champion in a store of its own ...")
@@ -167,13 +176,7 @@ def main() -> None:
         with served(project) as client:
             url = str(client.base_url)
             with running(project, "pipeline.adapt", url, "--watch", "1") as output:
-
-                def follow() -> None:
-                    for line in output:
-                        if SWAPPED in line or REFUSED in line or line.startswith("error"):
-                            verdicts.append(line.strip())
-
-                Thread(target=follow, daemon=True).start()
+                Thread(target=follow, args=[output, verdicts], daemon=True).start()
                 with Live(console=console, auto_refresh=False) as live:
                     for moment in stream(client, verdicts):
                         moments.append(moment)

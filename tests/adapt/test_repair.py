@@ -1,7 +1,6 @@
 """From the alarm to a better champion and back, over HTTP, and adaptations that are killed."""
 
 import os
-import random
 import re
 import signal
 import subprocess
@@ -139,7 +138,7 @@ def test_an_adaptation_killed_at_any_moment_leaves_the_champion_and_can_be_repea
     project: Path, record_property: RecordProperty, tmp_path: Path
 ) -> None:
     set_param(project, "adapt.unattended", True)
-    client, moments = MlflowClient(f"sqlite:///{project}/mlflow.db"), random.Random(0)
+    client, moments = MlflowClient(f"sqlite:///{project}/mlflow.db"), np.random.default_rng(0)
     with serving_champion(project, tmp_path / "log") as address:
         before, traffic = version(address), Traffic(address)
         traffic.fog = True

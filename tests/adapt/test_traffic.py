@@ -52,7 +52,7 @@ def test_images_of_another_shape_are_an_error() -> None:
 def test_the_sample_is_fetched_once_it_has_enough_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = iter([0, 3, 5, 9])
     serve_by(lambda _: httpx.Response(200, content=blank_sample(next(rows))), monkeypatch)
-    monkeypatch.setattr(traffic.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     assert len(fetch_sample(URL, 5).images) == 5
 
 
@@ -67,7 +67,7 @@ def test_a_server_without_a_sample_is_an_error_with_its_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     serve_by(lambda _: httpx.Response(404, json={"error": "use --sample"}), monkeypatch)
-    with pytest.raises(ValueError, match="127.0.0.1:9 has no sample: use --sample"):
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9 has no sample: use --sample"):
         fetch_sample(URL, 5)
 
 

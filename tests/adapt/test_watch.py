@@ -1,6 +1,7 @@
 """Tests of when an alarm starts an adaptation."""
 
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -52,7 +53,8 @@ def test_an_alarm_while_an_adaptation_runs_starts_none(monkeypatch: pytest.Monke
 def test_a_server_that_is_away_is_reported_once_and_watched_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = iter([ConnectionError("away"), ConnectionError("away"), True, KeyboardInterrupt()])
+    away = ConnectionError("away")
+    answers: Iterator[bool | BaseException] = iter([away, away, True, KeyboardInterrupt()])
     started: list[list[str]] = []
 
     def is_due(_url: str) -> bool:
@@ -62,7 +64,7 @@ def test_a_server_that_is_away_is_reported_once_and_watched_on(
         return answer
 
     monkeypatch.setattr(watch, "is_due", is_due)
-    monkeypatch.setattr(watch.subprocess, "run", lambda command, **_: started.append(command[1:]))
+    monkeypatch.setattr("subprocess.run", lambda command, **_: started.append(command[1:]))
     with pytest.raises(KeyboardInterrupt):
         watch.watch(URL, 0.01)
     assert started == [["-m", "pipeline.adapt", URL, "--fresh"]]

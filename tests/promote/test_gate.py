@@ -7,7 +7,7 @@ from pipeline.promote.gate import Choice, choose, judge, lower_bound, mcnemar
 
 PARAMS = PromoteParams(min_test_accuracy=0.9, margin=0.01)
 ADAPT = AdaptParams(
-    rows=200, judge="simple_mlp", min_agreement=0.75, unattended=False, cooldown_s=0
+    rows=200, judge="simple_mlp", min_agreement=0.75, unattended=False, cooldown_s=0, wait_s=1
 )
 JUDGE = np.zeros(100, int)
 NONE = np.full(100, -1)  # labels
