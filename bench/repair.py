@@ -140,7 +140,7 @@ def follow(output: IO[str], verdicts: list[str]) -> None:
     """Add each line with a verdict to the verdicts."""
     for line in output:
         if any(text in line for text in (SWAPPED, REFUSED, "error: ")):
-            verdicts.append(line.strip())
+            verdicts += [line.strip()]
 
 
 def view(moment: Moment, verdicts: list[str]) -> Table:
