@@ -81,7 +81,9 @@ def adapt(url: str, fresh: bool = False) -> State:
                 message = "another command has adapted the champion meanwhile"
             else:
                 message = adapt_champion(client, url, fresh)
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except httpx.HTTPError as error:
+        return Failed(message=f"{url} failed: {error}")
+    except (OSError, ValueError) as error:
         return Failed(message=str(error))
     print(message)
     return Completed(message=message)

@@ -94,7 +94,7 @@ def versions(project: Path) -> int:
     return len(client.search_model_versions("name = 'mnist-batchnorm'"))
 
 
-def test_fog_is_repaired_and_the_trained_statistics_return_after_it(
+def test_fog_is_repaired_and_traced_and_the_trained_statistics_return_after_it(
     project: Path, run: Run, record_property: RecordProperty, tmp_path: Path
 ) -> None:
     set_param(project, "adapt.unattended", True)
@@ -118,7 +118,10 @@ def test_fog_is_repaired_and_the_trained_statistics_return_after_it(
             assert foggy < clean - 0.2
             assert repaired > clean - 0.03  # of 500 images each: bench.adapt has exact figures
             assert versions(project) == 2  # although there are two watches
-            assert run(f"python -m pipeline.trace {address}").stdout.count("\u2713 adaptation") == 1
+            assert "\u2713 adaptation" in run(f"python -m pipeline.trace {address}").stdout
+            (sample,) = (project / "mlartifacts").rglob("sample.safetensors")
+            sample.write_bytes(sample.read_bytes() + b" ")
+            assert "\u2717 adaptation" in run("python -m pipeline.trace champion", 1).stdout
 
             traffic.fog = False
             wait_until(lambda: version(address) == trained, 300)
