@@ -245,7 +245,7 @@ def test_an_mlflow_that_hangs_stops_no_training_and_gets_every_epoch_afterwards(
             output = run(f"MLFLOW_TRACKING_URI=http://127.0.0.1:{port} dvc repro train").stdout
         record_property("seen", f"train took {time.monotonic() - start:.0f} s")
         assert output.count("warning: MLflow at") == 1
-        assert "Nothing is lost: run `dvc repro` again when it is back" in output
+        assert "Nothing is lost: run the same command again when it is back" in output
         run("python -m pipeline.tracking")  # as promote does, which would also promote
     added = [one for one in client.search_runs(["1"]) if one.info.run_id not in before]
     assert {one.info.run_name for one in added} == set(NETWORKS)

@@ -23,7 +23,7 @@ from tests.support import Run, free_port, set_param, start, wait_for
 pytestmark = pytest.mark.slow
 
 EPOCHS = 2
-HINT = "Nothing is lost: run `dvc repro` again when it is back"
+HINT = "Nothing is lost: run the same command again when it is back"
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def open_store() -> Iterator[MlflowClient]:
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         raise ConnectionError(
             f"MLflow at {shown_uri()} failed: {without_passwords(str(error))}\n"
-            "Nothing is lost: run `dvc repro` again when it is back"
+            "Nothing is lost: run the same command again when it is back"
         ) from error
     except ImportError as error:
         raise ConnectionError(

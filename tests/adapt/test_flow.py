@@ -16,6 +16,7 @@ from pipeline.adapt.candidate import adapt_network, build_adapted
 from pipeline.adapt.traffic import read_sample
 from pipeline.core import files
 from pipeline.data.load import Dataset
+from pipeline.tracking import registry
 from serve.model.engine import Engine
 from tests.adapt.samples import blank_sample, make_sample, serve_by
 from tests.support import write_below
@@ -34,7 +35,7 @@ def champion(network: BatchNormMLP, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(flow, "last_adaptation", lambda _client: None)
     monkeypatch.setattr(flow, "adaptation_run", lambda *_: nullcontext("run"))
     monkeypatch.setattr(flow, "find_ancestor", lambda *_: ancestor)
-    monkeypatch.setattr(flow.registry, "find_alias", lambda *_: VERSION)
+    monkeypatch.setattr(registry, "find_alias", lambda *_: VERSION)
 
 
 def message(fresh: bool = False) -> str:
@@ -45,7 +46,7 @@ def message(fresh: bool = False) -> str:
 def test_without_a_champion_there_is_nothing_to_adapt(
     champion: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow.registry, "find_alias", lambda *_: None)
+    monkeypatch.setattr(registry, "find_alias", lambda *_: None)
     assert message() == "there is no champion to adapt: run `make repro`"
 
 
@@ -102,7 +103,9 @@ def test_the_same_weights_and_sample_give_the_same_file_again(
 ) -> None:
     images = small_dataset.test_images // 2 + 100
     sample = read_sample(make_sample(images, np.zeros((len(images), 10))))
-    first, again = (build_adapted(adapt_network(network, sample), VERSION, sample) for _ in "ab")
+    adapted = adapt_network(network, sample)
+    first = build_adapted(adapted, VERSION, sample)
+    again = build_adapted(adapt_network(network, sample), VERSION, sample)
     assert first == again
     engine = Engine("adapted", first)
     assert engine.metadata["sample.sha256"] == files.sha256(sample.content)

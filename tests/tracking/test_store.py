@@ -11,7 +11,7 @@ from pipeline.tracking.store import open_experiment, open_store, shown_uri
 from pipeline.tracking.tasks import record_results
 from tests.support import empty_store
 
-HINT = "Nothing is lost: run `dvc repro` again when it is back"
+HINT = "Nothing is lost: run the same command again when it is back"
 
 
 def test_a_password_in_the_stores_address_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

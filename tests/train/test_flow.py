@@ -238,4 +238,4 @@ def test_without_mlflow_the_flow_completes_with_one_warning(
     assert run_flow().is_completed()
     output = capsys.readouterr().out
     assert output.count("warning: ") == 1
-    assert "Nothing is lost: run `dvc repro` again when it is back" in output
+    assert "Nothing is lost: run the same command again when it is back" in output
