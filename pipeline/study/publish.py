@@ -6,7 +6,6 @@ README.md.
 
 import argparse
 import io
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,9 +82,12 @@ def main() -> None:
     try:
         for path, text in pages().items():
             files.write_atomically(path, text.encode())
-        shutil.rmtree(FIGURES, ignore_errors=True)
-        for figure in (files.STUDY / "figures").iterdir():
-            files.write_atomically(FIGURES / figure.name, shrink(figure))
+        figures = {figure.name: figure for figure in (files.STUDY / "figures").iterdir()}
+        for name, figure in figures.items():
+            files.write_atomically(FIGURES / name, shrink(figure))
+        for path in FIGURES.iterdir():
+            if path.name not in figures:
+                path.unlink()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {explain(error)}")
 

@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.core import files
 from pipeline.study import publish
@@ -65,3 +66,23 @@ def test_a_run_that_is_not_locked_is_not_published(
     with pytest.raises(SystemExit, match="run `make study`"):
         publish.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_old_figures_are_deleted_only_once_all_new_ones_are_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    new, old = tmp_path / "figures" / "new.png", tmp_path / "docs" / "old.png"
+    for path in (new, old):
+        path.parent.mkdir()
+        path.write_bytes(b"no PNG")
+    monkeypatch.setattr(files, "STUDY", tmp_path)
+    monkeypatch.setattr(publish, "FIGURES", old.parent)
+    monkeypatch.setattr(publish, "is_locked", lambda: True)
+    monkeypatch.setattr(publish, "pages", dict)
+    monkeypatch.setattr("sys.argv", ["publish"])
+    with pytest.raises(SystemExit, match="cannot identify image"):
+        publish.main()
+    assert old.exists()
+    Image.new("RGB", (10, 10)).save(new)
+    publish.main()
+    assert [path.name for path in old.parent.iterdir()] == ["new.png"]
