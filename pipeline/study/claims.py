@@ -12,15 +12,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.study.experiments import Tables
-from pipeline.study.overfitting import LRS, SHAPES
-from pipeline.study.pair import NORMED, PLAIN
-from pipeline.study.price import CORRUPTED
+from pipeline.study.overfitting import LRS, SHAPES, dropout_gain, gap
+from pipeline.study.pair import NORMED, PLAIN, RUN
+from pipeline.study.price import CORRUPTED, lost
 from pipeline.study.statistics import interval, verdict
 
 THRESHOLDS = (0.9, 0.95, 0.97)  # test accuracies to reach
 ENOUGH = 0.95  # the accuracy that a learning rate must reach to count as usable
 LEARNED, CHANCE = 0.5, 0.2  # accuracies from which a network counts as having learned, and at all
-RUN = ["network", "seed"]
 
 
 class Claim(NamedTuple):
@@ -120,39 +119,6 @@ def spread_range(tables: Tables) -> pd.Series:
 def gradient_range(tables: Tables) -> pd.Series:
     """The powers of ten between the gradients of all layers and scales."""
     return decades(tables, "gradient", RUN)
-
-
-def small_set_accuracies(tables: Tables, shape: str, lr: float) -> pd.DataFrame:
-    """The last accuracies in percent with few training images, by network, seed and dropout."""
-    table = tables["overfitting"]
-    last = table[table["epoch"] == table["epoch"].max()]
-    its = last[(last["shape"] == shape) & (last["lr"] == lr)]
-    return 100 * its.set_index([*RUN, "dropout"])[["train_accuracy", "test_accuracy"]]
-
-
-def gap(tables: Tables, shape: str, lr: float) -> pd.Series:
-    """How much lower the accuracy is on the test images than on the training images."""
-    accuracies = small_set_accuracies(tables, shape, lr).xs(0.0, level="dropout")
-    return accuracies["train_accuracy"] - accuracies["test_accuracy"]
-
-
-def dropout_gain(tables: Tables, shape: str, lr: float) -> pd.Series:
-    """How much dropout improves the test accuracy."""
-    accuracies = small_set_accuracies(tables, shape, lr)["test_accuracy"].unstack("dropout")
-    return accuracies.iloc[:, 1] - accuracies.iloc[:, 0]
-
-
-def accuracies_on_kinds(tables: Tables, variant: str) -> pd.DataFrame:
-    """The accuracies in percent of a variant by network, seed (rows) and corruption (columns)."""
-    table = tables["price"]
-    its = table[table["variant"] == variant]
-    return 100 * its.pivot_table(index=RUN, columns="corruption", values="test_accuracy")
-
-
-def lost(tables: Tables, corruption: str) -> pd.Series:
-    """How much lower the accuracy is on corrupted images."""
-    accuracies = accuracies_on_kinds(tables, "as trained")
-    return accuracies["clean"] - accuracies[corruption]
 
 
 CLAIMS = [

@@ -13,15 +13,13 @@ from pipeline.study import centering
 from pipeline.study.claims import (
     CLAIMS,
     THRESHOLDS,
-    accuracies_on_kinds,
     final_speed,
     reached,
-    small_set_accuracies,
 )
 from pipeline.study.experiments import Tables
-from pipeline.study.overfitting import DROPOUTS, LRS, SHAPES
+from pipeline.study.overfitting import DROPOUTS, LRS, SHAPES, small_set_accuracies
 from pipeline.study.pair import NORMED, PAIR, PLAIN
-from pipeline.study.price import CORRUPTED, SAMPLE, TITLES
+from pipeline.study.price import CORRUPTED, SAMPLE, TITLES, re_estimation_gains
 from pipeline.study.scale import updates
 from pipeline.study.statistics import interval, verdict
 
@@ -142,15 +140,6 @@ def centering_gains(tables: Tables, key: str) -> pd.DataFrame:
         index="seed", columns=["images", "corruption"], values=ACCURACY
     )
     return accuracies["centered"] - accuracies["usual"]
-
-
-def re_estimation_gains(tables: Tables) -> pd.DataFrame:
-    """Return by how much the re-estimation raises the accuracy, by seed and corruption."""
-    as_trained, re_estimated = (
-        accuracies_on_kinds(tables, variant).loc[NORMED]
-        for variant in ("as trained", "re-estimated")
-    )
-    return re_estimated - as_trained
 
 
 def kinds(gains: pd.DataFrame, promise: Literal["more", "less"]) -> str:

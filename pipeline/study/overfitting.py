@@ -15,7 +15,7 @@ from models.deep import DeepMLP
 from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import HIDDEN, unit_interval
-from pipeline.study.pair import NORMED, PAIR
+from pipeline.study.pair import NORMED, PAIR, RUN
 from pipeline.train.loop import evaluate, select, shuffle
 from pipeline.train.step import Step
 
@@ -89,3 +89,23 @@ def measure(
                     _, row["test_accuracy"] = evaluate(network, test_x, test_labels)
                     rows.append(row)
     return {"overfitting": pd.DataFrame(rows)}
+
+
+def small_set_accuracies(tables: dict[str, pd.DataFrame], shape: str, lr: float) -> pd.DataFrame:
+    """The last accuracies in percent with few training images, by network, seed and dropout."""
+    table = tables["overfitting"]
+    last = table[table["epoch"] == table["epoch"].max()]
+    its = last[(last["shape"] == shape) & (last["lr"] == lr)]
+    return 100 * its.set_index([*RUN, "dropout"])[["train_accuracy", "test_accuracy"]]
+
+
+def gap(tables: dict[str, pd.DataFrame], shape: str, lr: float) -> pd.Series:
+    """How much lower the accuracy is on the test images than on the training images."""
+    accuracies = small_set_accuracies(tables, shape, lr).xs(0.0, level="dropout")
+    return accuracies["train_accuracy"] - accuracies["test_accuracy"]
+
+
+def dropout_gain(tables: dict[str, pd.DataFrame], shape: str, lr: float) -> pd.Series:
+    """How much dropout improves the test accuracy."""
+    accuracies = small_set_accuracies(tables, shape, lr)["test_accuracy"].unstack("dropout")
+    return accuracies.iloc[:, 1] - accuracies.iloc[:, 0]

@@ -15,7 +15,7 @@ from pipeline.data.corruptions import CORRUPTIONS
 from pipeline.data.dataset import CLASSES
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels
-from pipeline.study.pair import NORMED, PLAIN
+from pipeline.study.pair import NORMED, PLAIN, RUN
 from pipeline.train.loop import evaluate
 
 SAMPLE = 256  # images that the statistics are re-estimated on
@@ -77,3 +77,25 @@ def choose(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     sevens = np.concatenate([common[: SAMPLE // 2], others[: SAMPLE // 2]])
     judged = np.setdiff1d(np.arange(len(labels)), np.concatenate([usual, sevens]))
     return usual, sevens, judged
+
+
+def accuracies_on_kinds(tables: dict[str, pd.DataFrame], variant: str) -> pd.DataFrame:
+    """The accuracies in percent of a variant by network, seed (rows) and corruption (columns)."""
+    table = tables["price"]
+    its = table[table["variant"] == variant]
+    return 100 * its.pivot_table(index=RUN, columns="corruption", values="test_accuracy")
+
+
+def lost(tables: dict[str, pd.DataFrame], corruption: str) -> pd.Series:
+    """How much lower the accuracy is on corrupted images."""
+    accuracies = accuracies_on_kinds(tables, "as trained")
+    return accuracies["clean"] - accuracies[corruption]
+
+
+def re_estimation_gains(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return by how much the re-estimation raises the accuracy, by seed and corruption."""
+    as_trained, re_estimated = (
+        accuracies_on_kinds(tables, variant).loc[NORMED]
+        for variant in ("as trained", "re-estimated")
+    )
+    return re_estimated - as_trained

@@ -13,7 +13,7 @@ from pipeline.data.tensors import Tensors, scale_pixels
 from pipeline.study import centering, price
 from pipeline.study.claims import CLAIMS
 from pipeline.study.experiments import Tables
-from pipeline.study.markdown import centering_gains, kinds, price_rows, re_estimation_gains
+from pipeline.study.markdown import centering_gains, kinds, price_rows
 from pipeline.study.pair import NORMED, PAIR, PLAIN
 from pipeline.train.loop import evaluate, initial_network
 
@@ -87,7 +87,7 @@ def test_a_loss_is_counted_from_the_clean_images_as_trained() -> None:
     means = {key: value.groupby("network").mean().to_dict() for key, value in values.items()}
     assert means["loss_fog"] == pytest.approx({PLAIN: 1, NORMED: 68})
     assert means["loss_blur"] == pytest.approx({PLAIN: 0, NORMED: 0})
-    gains = re_estimation_gains({"price": table})
+    gains = price.re_estimation_gains({"price": table})
     assert gains["fog"].tolist() == pytest.approx([66, 66])
     assert gains["blur"].tolist() == pytest.approx([-1, -1])
 
