@@ -23,7 +23,7 @@ from pipeline.core import files
 from pipeline.core.files import ROOT
 from pipeline.core.params import StudyParams, TrainParams
 from pipeline.data.load import Dataset, load_dataset
-from pipeline.export.graph import held_out_margins, self_test, to_onnx
+from pipeline.export.graph import held_out_reference, self_test, to_onnx
 from pipeline.study.experiments import EXPERIMENTS, gather
 from pipeline.tracking.store import correct_addresses
 from pipeline.train.loop import train
@@ -163,7 +163,7 @@ def network(trained_network: BatchNormMLP) -> BatchNormMLP:
 def exported(trained_network: BatchNormMLP, small_dataset: Dataset) -> bytes:
     """The trained network's ONNX file."""
     metadata = {"test_accuracy": "0.9", **self_test(trained_network)}
-    metadata |= held_out_margins(trained_network, small_dataset.test_images)
+    metadata |= held_out_reference(trained_network, small_dataset.test_images)
     model = to_onnx(trained_network, "batchnorm_mlp", metadata)
     return model.SerializeToString(deterministic=True)
 

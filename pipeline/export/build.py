@@ -11,7 +11,7 @@ from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.provenance import Provenance
 from pipeline.data.load import load_dataset
-from pipeline.export.graph import held_out_margins, is_export, self_test, to_onnx
+from pipeline.export.graph import held_out_reference, is_export, self_test, to_onnx
 
 # Drift is measured from every other test image, and the alarm is tested on the rest. The first and
 # the last half would not do: MNIST's last 5,000 test images are easier.
@@ -71,7 +71,7 @@ def self_description(key: str, network: nn.Module, held_out: np.ndarray) -> dict
         "title": NETWORKS[key].title,
         "color": NETWORKS[key].color,
         **self_test(network),
-        **held_out_margins(network, held_out),
+        **held_out_reference(network, held_out),
     }
 
 

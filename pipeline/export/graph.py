@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.data.dataset import CLASS_NAMES, IMAGE_SHAPE, SCALE, SHIFT
 from pipeline.export.fold import fold
-from serve.model.drift import KEY, margins
+from serve.model.drift import KEY, scores
 
 # What the ONNX Runtime 1.14 of KServe's Triton runtime, tritonserver 23.05, reads.
 IR_VERSION, OPSET = 8, 18
@@ -111,23 +112,36 @@ def self_test(network: nn.Module) -> dict[str, str]:
     return {"self_test": json.dumps({"images": greys.tolist(), "logits": logits.tolist()})}
 
 
-def held_out_margins(network: nn.Module, images: np.ndarray) -> dict[str, str]:
-    """Return the metadata by which a server notices drift: the shares of the predicted classes of
-    held-out images (N, 28, 28) uint8, and the quantiles of their margins by predicted class.
+def held_out_reference(network: nn.Module, images: np.ndarray) -> dict[str, str]:
+    """Return the metadata by which a server notices drift: what held-out images (N, 28, 28) uint8
+    look like to the network."""
+    return {KEY: json.dumps({"output": "logits"} | summary(float64_logits(network, images)))}
 
-    A class that is predicted for none has the quantiles of all.
+
+def summary(outputs: np.ndarray) -> dict[str, list[Any]]:
+    """Return the arrays of `serve.model.drift.Reference` for outputs (N, classes) float64.
+
+    A class that is predicted for no row has the scores of all. To the covariance of a class, as
+    many rows are added as there are classes, spread like all rows: so it has an inverse, and suits
+    other rows as well, even if the class has few.
     """
-    logits = float64_logits(network, images)
-    predictions, margin = logits.argmax(axis=1), margins(logits)
-    counts = np.bincount(predictions, minlength=logits.shape[1])
-    levels = np.linspace(0, 1, QUANTILES)
-    quantiles = [
-        np.quantile(margin[predictions == label] if count else margin, levels)
-        for label, count in enumerate(counts)
-    ]
-    found = {
-        "output": "logits",
-        "shares": (counts / len(images)).round(4).tolist(),
-        "quantiles": np.round(quantiles, 4).tolist(),
+    classes = outputs.shape[1]
+    predictions, levels = outputs.argmax(axis=1), np.linspace(0, 1, QUANTILES)
+    counts = np.bincount(predictions, minlength=classes)
+    groups = [outputs[predictions == k] if counts[k] else outputs for k in range(classes)]
+    means = np.array([group.mean(axis=0) for group in groups]).round(4)
+    spread = np.cov(outputs.T, bias=True) + 1e-6 * np.eye(classes)  # outputs may add up to 1
+    whitenings = np.empty((classes, classes, classes))
+    quantiles = np.empty((2, classes, QUANTILES))
+    for k, group in enumerate(groups):
+        deviations = group - means[k]
+        covariance = (deviations.T @ deviations + classes * spread) / (len(group) + classes)
+        whitenings[k] = np.linalg.inv(np.linalg.cholesky(covariance)).T.round(4)
+        found = scores(group, np.full(len(group), k), means, whitenings)
+        quantiles[:, k] = np.quantile(found, levels, axis=1).T
+    return {
+        "shares": (counts / len(outputs)).round(4).tolist(),
+        "means": means.tolist(),
+        "whitenings": whitenings.tolist(),
+        "quantiles": quantiles.round(4).tolist(),
     }
-    return {KEY: json.dumps(found)}

@@ -1,8 +1,11 @@
-"""Notices that a classifier is less sure of the request images, or surer, than of held-out images.
+"""Notices that the request images look different to a classifier than held-out images.
 
-The margin of a row is its highest output minus the second highest. The row's rank is the fraction
-of the held-out images of the same predicted class that have a smaller margin, so that another mix
-of predicted classes changes no rank. While rows are like the held-out images, ranks average 0.5.
+Each row of outputs has two scores: its margin, the highest output minus the second highest, shows
+how sure the model is; its nearness, minus the squared Mahalanobis distance from the mean of the
+held-out images of the same predicted class, how usual the outputs are. The row's rank is the
+fraction of these held-out images that have a lower score, averaged over both scores. So another
+mix of predicted classes changes no rank, and while rows are like the held-out images, ranks
+average 0.5.
 
 The alarm bets against that, on both sides. A stake of s multiplies its capital by
 1 + s (rank - 0.5) - |s| TOLERANCE, and each row brings 1 of new capital.
@@ -19,44 +22,68 @@ from collections.abc import Mapping
 
 import numpy as np
 
-KEY = "margins"  # of the metadata
-TOLERANCE = 0.05
+KEY = "reference"  # of the metadata
+TOLERANCE = 0.04
 THRESHOLD = 1e6
-STAKES = np.array([0.1, 0.3, 0.6, 1.0, -0.1, -0.3, -0.6, -1.0])  # for higher and for lower ranks
+STAKES = np.array([[0.1, 0.3, 0.6, 1, 1.6, -0.1, -0.3, -0.6, -1, -1.6]]).T  # (stakes, 1)
 ROWS = 64  # ranked at once
+EQUAL = 1e-4  # at most between equal scores, so that those in a file may be rounded
 WINDOW = 256  # rows in `Drift.rank`
 
 
-def margins(outputs: np.ndarray) -> np.ndarray:
-    """Return the highest output of each row (N, classes) minus the second highest, (N,)."""
-    second, highest = np.partition(outputs, (-2, -1), axis=1)[:, -2:].T.astype(np.float64)
-    return np.asarray(highest - second)
+def scores(
+    outputs: np.ndarray, labels: np.ndarray, means: np.ndarray, whitenings: np.ndarray
+) -> np.ndarray:
+    """Return the margins and the nearnesses (2, N) of outputs (N, classes) float64.
+
+    labels: (N,), the class to which each row is near or not. means: (classes, classes), a row for
+    each class. whitenings: (classes, classes, classes), a matrix W for each class, with W W^T the
+    inverse of its covariance.
+    """
+    second, highest = np.partition(outputs, -2, axis=1)[:, -2:].T
+    deviations = (outputs - means.take(labels, axis=0))[:, None]
+    white = deviations @ whitenings.take(labels, axis=0)  # (N, 1, classes)
+    return np.array([highest - second, -np.vecdot(white, white)[:, 0]])
 
 
 class Reference:
     """The held-out images as the model sees them.
 
     output: the output whose last axis has the classes. shares: of each predicted class, (classes,).
-    quantiles: of the margins, by predicted class, (classes, levels) ascending.
+    means, whitenings: see `scores`. quantiles: of the scores by predicted class,
+    (2, classes, levels) ascending.
     """
 
-    def __init__(self, output: str, shares: np.ndarray, quantiles: np.ndarray) -> None:
+    def __init__(
+        self,
+        output: str,
+        shares: np.ndarray,
+        means: np.ndarray,
+        whitenings: np.ndarray,
+        quantiles: np.ndarray,
+    ) -> None:
         self.output, self.shares = output, shares
-        self._levels = quantiles.shape[1]
-        self._most = quantiles.max() + 1
-        # In one ascending array, so that one search finds the ranks of all classes.
-        self._quantiles = (quantiles + self._offsets(np.arange(len(quantiles)))[:, None]).ravel()
-
-    def _offsets(self, labels: np.ndarray) -> np.ndarray:
-        return labels * (self._most + 1)
+        self._means, self._whitenings = means, whitenings
+        _, classes, levels = quantiles.shape
+        # In one ascending array, so that one search finds all ranks. A quantile is in it twice: an
+        # equal score exceeds one of them, so that it counts half.
+        groups = np.arange(2 * classes).reshape(2, classes)  # of quantiles, by score and class
+        self._shifts, self._starts = groups * (np.ptp(quantiles) + 1), groups * 2 * levels
+        apart = quantiles + self._shifts[:, :, None]
+        self._quantiles = np.sort([apart - EQUAL, apart + EQUAL], axis=None)
+        # What a score adds to the rank, by the number that it exceeds.
+        self._halves = ((np.arange(2 * levels + 1) - 1) / (levels - 1) / 4).clip(0, 0.5)
 
     def ranks(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the ranks (N,) of rows (N, classes): 0 for a margin below all, 1 for one above."""
+        """Return the ranks (N,) of rows (N, classes), 0 for a row that is not finite."""
+        outputs = outputs.astype(np.float64)
         labels = outputs.argmax(axis=1)
-        margin = np.minimum(margins(outputs), self._most) + self._offsets(labels)
-        search = self._quantiles.searchsorted
-        below = search(margin, "left") + search(margin, "right") - 2 * self._levels * labels
-        return ((below - 1) / 2 / (self._levels - 1)).clip(0, 1)
+        found = scores(outputs, labels, self._means, self._whitenings)
+        ends = self._quantiles.searchsorted(found + self._shifts.take(labels, axis=1))
+        exceeded = ends - self._starts.take(labels, axis=1)
+        # A score that is beyond all quantiles of its class may be among those of another one.
+        margin, nearness = self._halves.take(exceeded, mode="clip")
+        return (margin + nearness) * np.isfinite(found[1])
 
 
 def read_reference(
@@ -72,15 +99,24 @@ def read_reference(
     if KEY not in metadata:
         return None
     found = json.loads(metadata[KEY])
-    shares, quantiles = (np.array(found[name], np.float64) for name in ("shares", "quantiles"))
-    classes = len(labels.get(found["output"], ()))
-    if classes < 2 or shares.shape != (classes,) or quantiles.shape[:1] != (classes,):
-        raise ValueError(f"{KEY} must have a share and quantiles for each class of an output")
-    if quantiles.ndim != 2 or quantiles.shape[1] < 2 or not np.isfinite(quantiles).all():
-        raise ValueError(f"{KEY} must have at least two finite quantiles for each class")
-    if not (np.diff(quantiles, prepend=0) >= 0).all():
-        raise ValueError(f"{KEY} must have quantiles from 0 on, ascending")
-    return Reference(found["output"], shares, quantiles)
+    output, classes = found["output"], len(labels.get(found["output"], ()))
+    if classes < 2:
+        raise ValueError(f"{KEY} must name an output with two or more labels, got {output!r}")
+    levels = max(2, len(found["quantiles"][0][0]))
+    arrays = []
+    for name, shape in (
+        ("shares", (classes,)),
+        ("means", (classes, classes)),
+        ("whitenings", (classes, classes, classes)),
+        ("quantiles", (2, classes, levels)),
+    ):
+        array = np.array(found[name], np.float64)
+        if array.shape != shape or not np.isfinite(array).all():
+            raise ValueError(f"{KEY} must have {name} of shape {shape}, all finite")
+        arrays.append(array)
+    if (np.diff(arrays[-1]) < 0).any():
+        raise ValueError(f"{KEY} must have ascending quantiles")
+    return Reference(output, *arrays)
 
 
 class Alarm:
@@ -88,21 +124,27 @@ class Alarm:
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
-        self._capital = np.zeros(len(STAKES))
+        self._capital = np.zeros_like(STAKES)
+        self._factors = 1 - STAKES / 2 - np.abs(STAKES) * TOLERANCE  # at a rank of 0
+        self._mean = np.full(len(STAKES), 1 / len(STAKES))
 
     def add(self, ranks: np.ndarray) -> int:
         """Return how often the alarm rings over these ranks (N,)."""
         rung = 0
         while len(ranks):
-            above = ranks[:ROWS, None] - 0.5  # few, so that no product becomes 0
-            factors = 1 + STAKES * above - np.abs(STAKES) * TOLERANCE  # (rows, stakes)
-            products = factors.cumprod(axis=0)
-            capital = products * (self._capital + (factors / products).cumsum(axis=0))
-            over = np.flatnonzero(capital.mean(axis=1) >= self._threshold)
-            end = over[0] + 1 if len(over) else len(capital)
-            self._capital = np.zeros_like(self._capital) if len(over) else capital[-1]
-            rung += bool(len(over))
-            ranks = ranks[end:]
+            # Of few rows, so that no product becomes 0; (stakes, rows).
+            factors = self._factors + STAKES * ranks[:ROWS]
+            products = factors.cumprod(axis=1)
+            capital = products * (self._capital + (factors / products).cumsum(axis=1))
+            over = self._mean @ capital >= self._threshold
+            first = over.argmax()  # 0 if none is over
+            if over[first]:
+                rung += 1
+                self._capital = np.zeros_like(STAKES)
+                ranks = ranks[first + 1 :]
+            else:
+                self._capital = capital[:, -1:]
+                ranks = ranks[ROWS:]
         return rung
 
 

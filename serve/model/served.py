@@ -48,7 +48,7 @@ class ServedModel:
         if "self_test" not in engine.metadata:
             log.warning("%s has no self-test: it is ready once it is loaded", engine.name)
         if not engine.reference:
-            log.warning("%s has no margins of held-out images: no drift is noticed", engine.name)
+            log.warning("%s has no reference: no drift is noticed", engine.name)
 
     def end(self) -> None:
         """Record that the version is replaced; its last requests are not sampled."""

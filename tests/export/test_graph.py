@@ -18,7 +18,7 @@ from pipeline.core.files import ROOT
 from pipeline.data.dataset import SCALE, SHIFT
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels
-from pipeline.export.graph import held_out_margins, is_export, self_test, to_onnx
+from pipeline.export.graph import held_out_reference, is_export, self_test, to_onnx
 from serve.model.drift import read_reference
 from tests.export.networks import LINEAR_FIRST
 
@@ -142,7 +142,7 @@ def test_the_held_out_images_rank_evenly_among_themselves(
     any_network: nn.Module, any_model: onnx.ModelProto, small_dataset: Dataset
 ) -> None:
     images = small_dataset.train_images
-    found = held_out_margins(any_network, images)
+    found = held_out_reference(any_network, images)
     (logits,) = infer(any_model, images, "logits")
     reference = read_reference(found, {"logits": list("0123456789")})
     assert reference

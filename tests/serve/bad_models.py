@@ -22,10 +22,16 @@ def with_metadata(**changes: str | None) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
-def with_margins(**changes: object) -> Callable[[onnx.ModelProto], None]:
+def with_reference(**changes: object) -> Callable[[onnx.ModelProto], None]:
     """Return a change of what drift is measured from."""
-    good = {"output": "logits", "shares": [0.1] * 10, "quantiles": [[0, 1]] * 10}
-    return with_metadata(margins=json.dumps(good | changes))
+    good = {
+        "output": "logits",
+        "shares": [0.1] * 10,
+        "means": [[0.0] * 10] * 10,
+        "whitenings": [[[0.0] * 10] * 10] * 10,
+        "quantiles": [[[0, 1]] * 10] * 2,
+    }
+    return with_metadata(reference=json.dumps(good | changes))
 
 
 def with_one_image(model: onnx.ModelProto) -> None:
@@ -42,19 +48,23 @@ def with_first_row(model: onnx.ModelProto) -> None:
 
 
 BAD: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
-    "garbled margins": (with_metadata(margins="[1, 2"), "not a usable ONNX model"),
-    "margins that are no table": (with_metadata(margins="[1, 2]"), "not a usable ONNX model"),
-    "margins of no output": (with_margins(output="nothing"), "for each class of an output"),
-    "shares of nine classes": (with_margins(shares=[0.1] * 9), "for each class of an output"),
-    "margins of nine classes": (
-        with_margins(quantiles=[[0, 1]] * 9),
-        "quantiles for each class",
+    "a garbled reference": (with_metadata(reference="[1, 2"), "not a usable ONNX model"),
+    "a reference that is no table": (with_metadata(reference="[1, 2]"), "not a usable ONNX model"),
+    "a reference of no output": (with_reference(output="nothing"), "name an output .* 'nothing'"),
+    "shares of nine classes": (with_reference(shares=[0.1] * 9), r"shares of shape \(10,\)"),
+    "means of one class": (with_reference(means=[[0.0] * 10]), r"means of shape \(10, 10\)"),
+    "means of NaN": (with_reference(means=[[math.nan] * 10] * 10), "means .* all finite"),
+    "one whitening": (
+        with_reference(whitenings=[[0.0] * 10] * 10),
+        r"whitenings of shape \(10, 10, 10\)",
     ),
-    "one quantile of margins": (with_margins(quantiles=[[0]] * 10), "two finite quantiles"),
-    "descending margins": (with_margins(quantiles=[[1, 0]] * 10), "from 0 on, ascending"),
-    "margins of NaN": (with_margins(quantiles=[[0, math.nan]] * 10), "two finite quantiles"),
-    "endless margins": (with_margins(quantiles=[[0, math.inf]] * 10), "two finite quantiles"),
-    "negative margins": (with_margins(quantiles=[[-1, 0]] * 10), "from 0 on, ascending"),
+    "quantiles of the margins alone": (
+        with_reference(quantiles=[[[0, 1]] * 10]),
+        r"quantiles of shape \(2, 10, 2\)",
+    ),
+    "one quantile": (with_reference(quantiles=[[[0]] * 10] * 2), r"of shape \(2, 10, 2\)"),
+    "descending quantiles": (with_reference(quantiles=[[[1, 0]] * 10] * 2), "ascending quantiles"),
+    "endless quantiles": (with_reference(quantiles=[[[0, math.inf]] * 10] * 2), "all finite"),
     "a self-test of pixels over 255": (
         with_metadata(self_test=json.dumps({"images": [300], "logits": [[0.0] * 10]})),
         "no valid self-test",

@@ -15,9 +15,9 @@ from pipeline.core.params import TrainParams
 from pipeline.data.corruptions import PHOTOMETRIC
 from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.build import HELD_OUT, UNSEEN
-from pipeline.export.graph import held_out_margins, to_onnx
+from pipeline.export.graph import held_out_reference, summary, to_onnx
 from pipeline.train.loop import initial_network, train
-from serve.model.drift import ROWS, WINDOW, Alarm, Drift, Reference, margins
+from serve.model.drift import KEY, ROWS, TOLERANCE, WINDOW, Alarm, Drift, Reference, read_reference
 from serve.model.engine import Engine
 from serve.model.metrics import Metrics
 from serve.model.served import ServedModel
@@ -37,16 +37,15 @@ def outputs(rows: int, scale: float = 1.0, seed: int = 0, label: int | None = No
 
 
 def reference(held_out: np.ndarray) -> Reference:
-    """The quantiles of these outputs' margins, by predicted class."""
-    best, order = held_out.argmax(axis=1), np.sort(held_out, axis=1)
-    margin = order[:, -1] - order[:, -2]
-    levels = np.linspace(0, 1, 101)
-    quantiles = [np.quantile(margin[best == label], levels) for label in range(CLASSES)]
-    return Reference("logits", np.bincount(best) / len(best), np.array(quantiles))
+    """What a file says of these outputs."""
+    metadata = {KEY: json.dumps({"output": "logits"} | summary(held_out.astype(np.float64)))}
+    found = read_reference(metadata, {"logits": list("0123")})
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("threshold", [100, 1000])
-@pytest.mark.parametrize("mean", [0.45, 0.55])
+@pytest.mark.parametrize("mean", [0.5 - TOLERANCE, 0.5 + TOLERANCE])
 @pytest.mark.parametrize("kind", ["constant", "all or nothing", "uniform"])
 def test_at_the_edge_of_the_tolerance_false_alarms_are_as_rare_as_is_said(
     threshold: int, mean: float, kind: str
@@ -63,8 +62,8 @@ def test_at_the_edge_of_the_tolerance_false_alarms_are_as_rare_as_is_said(
 
 @pytest.mark.parametrize("mean", [0.3, 0.7])
 def test_it_rings_soon_once_ranks_have_changed_and_again_while_they_stay_so(mean: float) -> None:
-    ranks = np.random.default_rng(0).uniform(mean - 0.3, mean + 0.3, 150)
-    assert Alarm().add(ranks[:60]) == 0
+    ranks = np.random.default_rng(0).uniform(mean - 0.3, mean + 0.3, 100)
+    assert Alarm().add(ranks[:40]) == 0
     assert Alarm().add(ranks) == 1
     assert Alarm().add(np.tile(ranks, 4)) >= 4
 
@@ -79,14 +78,59 @@ def test_rows_like_the_held_out_ones_have_ranks_of_a_half_whatever_their_classes
     for label in (None, *range(CLASSES)):
         ranks = known.ranks(outputs(2000, seed=1, label=label))
         assert ranks.mean() == pytest.approx(0.5, abs=0.03)
-    assert known.ranks(outputs(2000, 0.5)).mean() < 0.4
-    assert known.ranks(outputs(2000, 2)).mean() > 0.6
 
 
-def test_a_rank_is_the_fraction_of_smaller_margins() -> None:
-    known = Reference("logits", np.full(2, 0.5), np.array([[0.0, 1, 2], [0, 10, 20]]))
-    rows = np.array([[0, 0], [0.5, 0], [1, 0], [9, 0], [0, 5], [0, 20]])
-    assert known.ranks(rows).tolist() == [0, 0.25, 0.5, 1, 0.25, 1]
+def test_a_rank_is_the_mean_of_the_fractions_with_a_smaller_margin_and_a_larger_distance() -> None:
+    means = np.array([[4.0, 0], [0, 4]])
+    whitenings = np.array([np.eye(2), [[1, 0], [0, 0.1]]])
+    margins, nearnesses = [[0.0, 4, 8], [0, 40, 80]], [[-8.0, -2, 0], [-8, -2, 0]]
+    known = Reference("logits", np.full(2, 0.5), means, whitenings, np.array([margins, nearnesses]))
+    for row, margin, distance in (
+        ([4, 0], 0.5, 0),  # the mean; of three quantiles, an equal one counts half
+        ([3, 0], 0.25, 0.25),
+        ([1, 0], 0.25, 1),
+        ([8, 4], 0.5, 1),  # as sure as usual, but far
+        ([9, 0], 1, 1),
+        ([0, 4], 0.25, 0),
+        ([0, 44], 0.75, 1),
+        ([1, 14], 0.25, 0.5),
+        ([3, 3], 0, 1),
+    ):
+        expected = pytest.approx((margin + 1 - distance) / 2)
+        assert known.ranks(np.array([row])) == expected, row
+
+
+def test_unusual_or_less_sure_rows_have_lower_ranks_and_more_usual_ones_higher_ranks() -> None:
+    held_out, rows = outputs(20_000), outputs(2000, seed=1)
+    known, labels = reference(held_out), rows.argmax(axis=1)
+    means = np.array([held_out[held_out.argmax(axis=1) == k].mean(axis=0) for k in range(CLASSES)])
+    assert known.ranks(rows + 2).mean() < 0.35  # with the same margins
+    assert known.ranks(rows / 2).mean() < 0.4
+    assert known.ranks((rows + means[labels]) / 2).mean() > 0.6
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("label", range(CLASSES))
+def test_a_row_that_is_not_finite_has_the_rank_0(number: float, label: int) -> None:
+    rows = outputs(3)
+    rows[1, label] = number
+    ranks = reference(outputs(5000)).ranks(rows)
+    assert ranks[1] == 0 < min(ranks[0], ranks[2])
+
+
+@pytest.mark.parametrize("rows", [60, 200])
+def test_with_few_held_out_rows_ranks_are_near_a_half_too(rows: int) -> None:
+    known = [reference(outputs(rows, seed=seed)) for seed in range(10)]
+    ranks = [few.ranks(outputs(2000, seed=100)).mean() for few in known]
+    assert np.mean(ranks) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_class_that_is_predicted_for_no_held_out_row_looks_like_all() -> None:
+    held_out = outputs(5000)
+    known = reference(held_out[held_out.argmax(axis=1) != 2])
+    assert 0 < known.ranks(outputs(2000, seed=1, label=2)).mean() < 1
+    assert known.shares[2] == 0
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.float16, np.float32])
@@ -97,7 +141,6 @@ def test_outputs_of_any_type_and_shape_are_ranked_and_none_is_kept(dtype: type) 
             drift.add(np.eye(CLASSES)[np.zeros(shape[:-1], int)].astype(dtype))
     assert len(drift._waiting) < ROWS
     assert 0 <= drift.rank <= 1
-    assert margins(np.array([[127, -128]], np.int8)).tolist() == [255]
 
 
 def test_equal_margins_have_ranks_of_a_half_too() -> None:
@@ -146,12 +189,12 @@ def test_unlike_images_raise_alarms_and_images_like_the_held_out_ones_none(
     assert "drift" not in caplog.text
 
 
-def test_a_model_without_margins_is_served_and_no_drift_is_noticed(
+def test_a_model_without_a_reference_is_served_and_no_drift_is_noticed(
     model: Path, small_dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = onnx.load(model)
     metadata = {entry.key: entry.value for entry in plain.metadata_props}
-    del metadata["margins"]
+    del metadata[KEY]
     onnx.helper.set_model_props(plain, metadata)
     onnx.save(plain, model)
     text = exposition(model, small_dataset.test_images[:256])
@@ -162,13 +205,13 @@ def test_a_model_without_margins_is_served_and_no_drift_is_noticed(
 
 def test_the_shares_of_the_held_out_images_are_metrics(model: Path, small_dataset: Dataset) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
-    shares = json.loads(metadata["margins"])["shares"]
+    shares = json.loads(metadata[KEY])["shares"]
     text = exposition(model, small_dataset.test_images[:1])
     for label, share in enumerate(shares):
         assert f'inference_reference_share{{label="{label}",model="batchnorm_mlp"}} {share}' in text
 
 
-def test_a_version_without_margins_leaves_none_of_the_one_that_it_replaces(model: Path) -> None:
+def test_a_version_without_a_reference_leaves_none_of_the_one_that_it_replaces(model: Path) -> None:
     engine, metrics = Engine.read(model), Metrics()
     ServedModel(engine, metrics)
     engine.reference = None
@@ -185,7 +228,7 @@ def test_two_workers_count_an_alarm_for_each_corruption_and_none_for_test_images
     network = initial_network("batchnorm_mlp", 0)
     params = TrainParams(epochs=1, batch_size=64, lr=0.1, seed=0, device="cpu")
     assert list(train(network, dataset, params))
-    metadata = held_out_margins(network.eval(), dataset.test_images[HELD_OUT])
+    metadata = held_out_reference(network.eval(), dataset.test_images[HELD_OUT])
     path.write_bytes(to_onnx(network, "batchnorm_mlp", metadata).SerializeToString())
     images, labels = dataset.test_images[UNSEEN], dataset.test_labels[UNSEEN]
     random = np.random.default_rng(0)

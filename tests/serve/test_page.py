@@ -16,7 +16,7 @@ from models import NETWORKS
 from pipeline.certify.server import running_server
 from pipeline.core.params import TrainParams
 from pipeline.data.load import load_dataset
-from pipeline.export.graph import held_out_margins, self_test, to_onnx
+from pipeline.export.graph import held_out_reference, self_test, to_onnx
 from pipeline.train.loop import initial_network, train
 from tests.serve.process import raw_request, serving
 
@@ -43,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         accuracy = {"test_accuracy": str(last.test_accuracy)}
         metadata = {"title": title, "color": color, **accuracy, **self_test(network.eval())}
         if key == "batchnorm_mlp":
-            metadata |= held_out_margins(network, dataset.test_images)
+            metadata |= held_out_reference(network, dataset.test_images)
         model = to_onnx(network, key, metadata)
         (folder / f"{key}.onnx").write_bytes(model.SerializeToString(deterministic=True))
     return {key: folder / f"{key}.onnx" for key in NETWORKS}
