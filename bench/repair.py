@@ -83,7 +83,7 @@ def served(folder: Path) -> Iterator[httpx.Client]:
     client."""
     models = [f"trained_{key}={files.model_path(key)}" for key in NETWORKS]
     models.append(f"models:/{load_params().tracking.registered_model}@champion")
-    options = ["--port=0", "--poll=1", "--sample=1024", *(f"--model={model}" for model in models)]
+    options = ["--port=0", "--poll=1", "--sample=2048", *(f"--model={model}" for model in models)]
     with running(folder, "serve", *options) as output:
         lines = iter(output.readline, "")
         address = next(found[0] for line in lines if (found := re.search(r"http://\S+", line)))

@@ -70,7 +70,7 @@ class Traffic(Thread):
 @contextmanager
 def serving_champion(project: Path, log: Path) -> Iterator[str]:
     """Serve the champion of the project's store; yield the address."""
-    options = ["--model=models:/mnist-batchnorm@champion", "--poll=1", "--sample=1024"]
+    options = ["--model=models:/mnist-batchnorm@champion", "--poll=1", "--sample=2048"]
     clean = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
     command = [sys.executable, "-m", "serve", *options]
     with launched(command, project, clean, log) as (_, address):
