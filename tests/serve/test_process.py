@@ -36,19 +36,26 @@ def test_a_public_address_without_a_token_is_warned_about(
 ) -> None:
     monkeypatch.delenv("SERVE_TOKEN", raising=False)
     for host in ("127.0.0.1", "::1", "localhost"):
-        check(Namespace(workers=1, poll=None, host=host))
+        check(Namespace(workers=1, poll=None, sample=None, host=host))
     assert not caplog.text
-    check(Namespace(workers=1, poll=None, host="0.0.0.0"))  # noqa: S104
+    check(Namespace(workers=1, poll=None, sample=None, host="0.0.0.0"))  # noqa: S104
     assert "set SERVE_TOKEN" in caplog.text
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"workers": 0}, {"workers": 1000}, {"poll": 0.0}, {"poll": float("nan")}, {"host": "nowhere"}],
+    [
+        {"workers": 0},
+        {"workers": 1000},
+        {"poll": 0.0},
+        {"poll": float("nan")},
+        {"host": "nowhere"},
+        {"sample": 0},
+    ],
 )
 def test_an_invalid_option_is_refused(options: dict[str, float | str]) -> None:
     with pytest.raises(ValueError, match=r"got|nowhere"):
-        check(Namespace(**{"workers": 1, "poll": None, "host": "::1"} | options))
+        check(Namespace(**{"workers": 1, "poll": None, "sample": None, "host": "::1"} | options))
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def get(address: str, name: str = "batchnorm_mlp") -> Rows:
     return parse(httpx.get(f"{address}/v2/models/{name}/sample").raise_for_status().content)
 
 
-@pytest.mark.parametrize("rows", ["0", "-1", "1000000000"])
+@pytest.mark.parametrize("rows", ["0", "1000000000"])
 def test_an_impossible_number_of_rows_ends_the_start_with_a_line(model: Path, rows: str) -> None:
     command = [sys.executable, "-m", "serve", "--model", str(model), "--port", "0"]
     command += [f"--sample={rows}"]
