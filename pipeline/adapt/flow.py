@@ -107,12 +107,7 @@ def adapt_champion(client: MlflowClient, url: str, fresh: bool) -> str:
     with adaptation_run(client, champion) as run_id:
         if fresh:
             empty_sample(url)
-        sample = fetch_sample(url, params.adapt.rows)
-        if not champion.tags["model.sha256"].startswith(sample.version):
-            raise ValueError(
-                f"{url} serves version {sample.version}, which is not the champion: start it with "
-                f"--model models:/{registry.registered_name()}@{CHAMPION} --poll SECONDS"
-            )
+        sample = fetch_sample(url, champion.tags["model.sha256"])
         record_sample(client, run_id, sample.content, sample.sha256)
         adapted = re_estimate(ancestor, sample)
         candidates = {RE_ESTIMATED: adapted}

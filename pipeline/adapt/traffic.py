@@ -63,14 +63,17 @@ def read_sample(content: bytes) -> Sample:
     return Sample(content, version, images, logits.argmax(axis=1), labels)
 
 
-def fetch_sample(url: str, rows: int) -> Sample:
-    """Return the server's sample once it has that many rows, within `adapt.wait_s`.
+def fetch_sample(url: str, digest: str) -> Sample:
+    """Return the server's sample once it has `adapt.rows` rows, within `adapt.wait_s`.
+
+    digest: the SHA-256 of the model that it must serve.
 
     Raises:
         httpx.HTTPError: the server does not answer.
-        ValueError: it keeps no sample, or has too few rows in time.
+        ValueError: it serves another model, keeps no sample, or has too few rows in time.
     """
-    wait_s = load_params().adapt.wait_s
+    params = load_params().adapt
+    rows, wait_s = params.rows, params.wait_s
     end = time.monotonic() + wait_s
     with connect(url) as client, tqdm(desc="rows", total=rows, disable=None) as bar:
         while True:
@@ -79,6 +82,11 @@ def fetch_sample(url: str, rows: int) -> Sample:
                 raise ValueError(f"{url} has no sample: {response.json()['error']}")
             response.raise_for_status()
             sample = read_sample(response.content)
+            if not digest.startswith(sample.version):
+                raise ValueError(
+                    f"{url} serves version {sample.version}, which is not the champion: start it "
+                    "with --model models:/NAME@champion --poll SECONDS, or wait for its next poll"
+                )
             bar.update(len(sample.images) - bar.n)
             if len(sample.images) >= rows:
                 return sample

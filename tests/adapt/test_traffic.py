@@ -9,7 +9,7 @@ from pipeline.adapt import traffic
 from pipeline.adapt.traffic import empty_sample, fetch_sample, last_alarm, read_sample
 from tests.adapt.samples import blank_sample, make_sample, serve_by, set_adapt
 
-URL = "http://127.0.0.1:9"
+URL, DIGEST = "http://127.0.0.1:9", "0" * 64
 
 
 def test_a_sample_has_the_images_and_the_answers_that_were_served() -> None:
@@ -53,14 +53,15 @@ def test_the_sample_is_fetched_once_it_has_enough_rows(monkeypatch: pytest.Monke
     rows = iter([0, 3, 5, 9])
     serve_by(lambda _: httpx.Response(200, content=blank_sample(next(rows))), monkeypatch)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    assert len(fetch_sample(URL, 5).images) == 5
+    set_adapt(monkeypatch, traffic, rows=5)
+    assert len(fetch_sample(URL, DIGEST).images) == 5
 
 
 def test_too_few_rows_in_time_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_adapt(monkeypatch, traffic, wait_s=0)
+    set_adapt(monkeypatch, traffic, rows=5, wait_s=0)
     serve_by(lambda _: httpx.Response(200, content=blank_sample(3)), monkeypatch)
     with pytest.raises(ValueError, match=r"sampled 3 rows in 0 s, and adapt\.rows = 5: run it aga"):
-        fetch_sample(URL, 5)
+        fetch_sample(URL, DIGEST)
 
 
 def test_a_server_without_a_sample_is_an_error_with_its_message(
@@ -68,7 +69,7 @@ def test_a_server_without_a_sample_is_an_error_with_its_message(
 ) -> None:
     serve_by(lambda _: httpx.Response(404, json={"error": "use --sample"}), monkeypatch)
     with pytest.raises(ValueError, match=r"127\.0\.0\.1:9 has no sample: use --sample"):
-        fetch_sample(URL, 5)
+        fetch_sample(URL, DIGEST)
 
 
 def test_the_sample_is_emptied_by_delete(monkeypatch: pytest.MonkeyPatch) -> None:
