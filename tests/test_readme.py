@@ -150,7 +150,7 @@ def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
     store = f"sqlite:///{project}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     records: Queue[Record | None] = Queue()
-    following = Thread(target=follow, args=(records, lambda _key, _run: None))
+    following = Thread(target=follow, args=(records,))
     following.start()
     provenance = Provenance.take("train", load_params().train, "0123.dir")
     record = Record.start("simple_mlp", provenance)

@@ -56,8 +56,6 @@ def totals(pytorch: Row, rows: list[Row]) -> dict[str, Any]:
 
     The part that a backend tests is its name up to the comma: `file, batch 7` tests the part
     `file`. A part has the figures of its worst backend.
-
-    pytorch: of PyTorch's own logits; rows: of the backends, with their names as `backend`.
     """
     parts: dict[str, list[Row]] = {}
     for row in rows:

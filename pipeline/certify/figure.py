@@ -33,9 +33,8 @@ def draw_certificate(rows: list[dict[str, Any]], limit: float) -> Figure:
             x = [row[column] for row in marked]
             y = [backends.index(row["backend"]) for row in marked]
             axes.plot(x, y, marker, color=color, label=kind, markersize=5)
-        axes.set_xscale("log")
+        axes.set(xscale="log", xlabel="largest difference of a logit")
         axes.set_title(title, fontsize="medium")
-        axes.set_xlabel("largest difference of a logit")
         axes.grid(alpha=0.3)
     panels[0].axvline(limit, color="grey", linestyle="--", label="limit on test images")
     panels[0].set_yticks(range(len(backends)), backends)

@@ -21,8 +21,7 @@ def explain(error: Exception) -> str:
     if not damaged:
         return str(error)
     paths = [path for name in ("artifacts", "data") for path in (files.ROOT / name).rglob("*")]
-    written = [path for path in paths if path.is_file()]
-    restored = [path for path in written if files.md5(path.read_bytes()) in damaged.values()]
+    restored = [p for p in paths if p.is_file() and files.md5(p.read_bytes()) in damaged.values()]
     remove = shlex.join(["rm", "-f", *map(str, [*damaged, *restored])])
     return (
         f"{error}\nDVC's cache is damaged: first run `{remove} && python -m pipeline.data && dvc "

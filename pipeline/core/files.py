@@ -154,6 +154,5 @@ def md5(content: bytes) -> str:
 
 def sha256(content: bytes | Path) -> str:
     """Return the SHA-256 of bytes, or of a file's, as 64 hexadecimal digits."""
-    return hashlib.sha256(
-        content.read_bytes() if isinstance(content, Path) else content
-    ).hexdigest()
+    content = content.read_bytes() if isinstance(content, Path) else content
+    return hashlib.sha256(content).hexdigest()

@@ -19,10 +19,7 @@ WATCHED = 'exec 3<&0 </dev/null; (read _ <&3; kill $$) & exec "$@"'
 
 
 class PrefectServer:
-    """A Prefect server on 127.0.0.1, which any page in a browser on this machine can reach.
-
-    address: of its API; auth_string: which its API requires; process: the one that runs it.
-    """
+    """A Prefect server on 127.0.0.1, which any page in a browser on this machine can reach."""
 
     def __init__(self) -> None:
         """Start the server, to end with this process."""
@@ -31,7 +28,7 @@ class PrefectServer:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}/api"
-        self.auth_string = secrets.token_urlsafe()
+        self.auth_string = secrets.token_urlsafe()  # which its API requires
         self.process = subprocess.Popen(
             [
                 *("sh", "-c", WATCHED, "sh", sys.executable, "-m", "uvicorn"),

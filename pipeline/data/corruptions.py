@@ -6,12 +6,8 @@ Source: the kinds are after Mu and Gilmer, "MNIST-C: A Robustness Benchmark for 
 2019, https://arxiv.org/abs/1906.02337; the strengths are ours
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import ndimage
-
-Corruption = Callable[[np.ndarray], np.ndarray]
 
 ANGLE = np.deg2rad(30)
 
@@ -88,18 +84,7 @@ def scale(images: np.ndarray) -> np.ndarray:
     return warp(images, [[1 / 0.7, 0], [0, 1 / 0.7]])
 
 
-PHOTOMETRIC: dict[str, Corruption] = {
-    "brightness": brightness,
-    "contrast": contrast,
-    "fog": fog,
-    "noise": noise,
-    "blur": blur,
-    "stripe": stripe,
-}
-GEOMETRIC: dict[str, Corruption] = {
-    "translate": translate,
-    "rotate": rotate,
-    "shear": shear,
-    "scale": scale,
-}
+# By the names of the functions.
+PHOTOMETRIC = {f.__name__: f for f in (brightness, contrast, fog, noise, blur, stripe)}
+GEOMETRIC = {f.__name__: f for f in (translate, rotate, shear, scale)}
 CORRUPTIONS = PHOTOMETRIC | GEOMETRIC

@@ -15,13 +15,7 @@ TEXT = Path(__file__).with_name(MODEL_CARD)  # a Jinja2 template
 
 
 def cards(certificate: bytes, run: Run, tags: dict[str, str]) -> dict[str, bytes]:
-    """Return both cards of a version, by file name; see `model_card`."""
-    text = model_card(certificate, run, tags)
-    return {MODEL_CARD: text.encode(), DATA_CARD: CROISSANT.read_bytes()}
-
-
-def model_card(certificate: bytes, run: Run, tags: dict[str, str]) -> str:
-    """Return the model card of a version.
+    """Return both cards of a version, by file name.
 
     certificate: the registered bytes; run: the training; tags: the version's.
 
@@ -31,7 +25,7 @@ def model_card(certificate: bytes, run: Run, tags: dict[str, str]) -> str:
     template = Template(
         TEXT.read_text(), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    return template.render(
+    text = template.render(
         about=ABOUT,
         class_names=CLASS_NAMES,
         images=IMAGES,
@@ -43,3 +37,4 @@ def model_card(certificate: bytes, run: Run, tags: dict[str, str]) -> str:
         run_id=run.info.run_id,
         tags=tags,
     )
+    return {MODEL_CARD: text.encode(), DATA_CARD: CROISSANT.read_bytes()}

@@ -36,13 +36,12 @@ class Promotion(BaseModel):
 
 def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
     """Print the accuracies, the certificate, the verdict and its reason, and what to do next."""
-    accuracies = files.read_json(files.ACCURACY, "train")
+    trained = files.read_json(files.ACCURACY, "train")
+    accuracies = [f"{NETWORKS[key].title} {accuracy:.2%}" for key, accuracy in trained.items()]
     certificate = files.read_json(files.CERTIFICATE, "certify")
     flipped, images = certificate["flipped"]["server"], certificate["images"]
     rows = {
-        "test accuracy": ", ".join(
-            f"{NETWORKS[key].title} {x:.2%}" for key, x in accuracies.items()
-        ),
+        "test accuracy": ", ".join(accuracies),
         "certificate": f"{flipped} of {images:,} served answers differ from PyTorch's",
         "verdict": f"version {last.version} was judged {last.alias}: {last.reason}",
         "champion": f"version {champion.version}" if champion else "none",

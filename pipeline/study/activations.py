@@ -5,6 +5,7 @@ pass as one batch in train mode, as the network sees them while it learns.
 """
 
 import copy
+from itertools import product
 
 import pandas as pd
 import torch
@@ -15,7 +16,7 @@ from models.deep import DeepMLP
 from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import HE, LR, deep_network, draw_batches, unit_interval
-from pipeline.study.pair import PAIR
+from pipeline.study.pair import PAIR, Tables
 from pipeline.study.scale import IMAGES, updates
 from pipeline.train.loop import select
 from pipeline.train.step import Step
@@ -43,15 +44,11 @@ def inspect(network: DeepMLP, x: Tensor, labels: Tensor) -> list[tuple[Tensor, T
     for linear in network.linears[1:]:  # which takes the activations of the layer before
         linear.register_forward_pre_hook(lambda _linear, inputs: activations.append(inputs[0]))
     loss = cross_entropy(network(x), labels)
-    gradients = torch.autograd.grad(
-        loss, [linear.get_parameter("weight") for linear in network.linears[:-1]]
-    )
-    return list(zip(activations, gradients, strict=True))
+    weights = [linear.get_parameter("weight") for linear in network.linears[:-1]]
+    return list(zip(activations, torch.autograd.grad(loss, weights), strict=True))
 
 
-def measure(
-    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+def measure(seed: int, params: StudyParams, dataset: Dataset, device: torch.device) -> Tables:
     """Return the tables `activations` and `histograms`, with one row per layer, and per bin.
 
     `spread` is the standard deviation of the activations, `zeros` the fraction that is 0, `dead`
@@ -61,22 +58,20 @@ def measure(
     x = unit_interval(dataset.train_images[:IMAGES], device)
     labels = torch.from_numpy(dataset.train_labels[:IMAGES]).to(device)
     rows, bins = [], []
-    for key in PAIR:
-        network = deep_network(key, HE, seed).to(device)
+    for key, (scale, std) in product(PAIR, SCALES.items()):
+        network = deep_network(key, std, seed).to(device)
         step = Step(network)
-        for scale, std in SCALES.items():
-            network.load_state_dict(deep_network(key, std, seed).state_dict())
-            for moment in ("before training", "after training"):
-                if moment == "after training":
-                    for batch in batches:
-                        step(*select(batch, x, labels), LR)
-                layers = inspect(network, x, labels)
-                for number, (activations, gradient) in enumerate(layers, start=1):
-                    where = {"network": key, "moment": moment, "seed": seed}
-                    where |= {"scale": scale, "layer": number}
-                    y = activations.detach().double().cpu()
-                    rows.append(where | describe(y) | {"gradient": gradient.norm().item()})
-                    bins += [where | counts for counts in histogram(y)]
+        for moment in ("before training", "after training"):
+            if moment == "after training":
+                for batch in batches:
+                    step(*select(batch, x, labels), LR)
+            layers = inspect(network, x, labels)
+            for number, (activations, gradient) in enumerate(layers, start=1):
+                where = {"network": key, "moment": moment, "seed": seed}
+                where |= {"scale": scale, "layer": number}
+                y = activations.detach().double().cpu()
+                rows.append(where | describe(y) | {"gradient": gradient.norm().item()})
+                bins += [where | counts for counts in histogram(y)]
     return {"activations": pd.DataFrame(rows), "histograms": pd.DataFrame(bins)}
 
 

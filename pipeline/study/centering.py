@@ -14,18 +14,16 @@ from pipeline.core.params import StudyParams
 from pipeline.data.corruptions import PHOTOMETRIC
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels, to_tensors
-from pipeline.study.pair import PAIR
+from pipeline.study.pair import PAIR, Tables
 from pipeline.study.price import KINDS, test_images
 from pipeline.study.speed import first_images, learn
-from pipeline.train.loop import evaluate, initial_network
+from pipeline.train.loop import evaluate
 
 IMAGES = 20_000
 LR = 0.1  # so that one epoch teaches both networks most
 
 
-def measure(
-    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+def measure(seed: int, params: StudyParams, dataset: Dataset, device: torch.device) -> Tables:
     """Return the table `centering`: one row per network, its images, and their corruption."""
     tensors = to_tensors(first_images(dataset, min(params.images, IMAGES)), device)
     images, labels = test_images(dataset)
@@ -34,9 +32,8 @@ def measure(
     mean = tensors.train_x.mean(dim=0)
     rows = []
     for key, (name, center) in product(PAIR, {"usual": 0 * mean, "centered": mean}.items()):
-        network = initial_network(key, seed).to(device)
         its = tensors._replace(train_x=tensors.train_x - center, test_x=kinds["clean"] - center)
-        learn(network, key, [LR], params.rates_epochs, seed, its)
+        network, _ = learn(key, LR, params.rates_epochs, seed, its)
         for kind, x in kinds.items():
             where = {"network": key, "images": name, "seed": seed, "corruption": kind}
             _, accuracy = evaluate(network, x - center, its.test_labels)

@@ -4,8 +4,7 @@ import pandas as pd
 
 from pipeline.core import files
 from pipeline.study import activations, centering, overfitting, scale, speed
-
-Tables = dict[str, pd.DataFrame]
+from pipeline.study.pair import Tables as Tables  # for others to import from here
 
 # Each takes a seed, params, the data set and a device, and returns tables by name. The longest come
 # first, so that no worker is left with one at the end.

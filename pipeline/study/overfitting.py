@@ -5,7 +5,7 @@ three learning rates. All variants of a seed and shape start from the same linea
 same batches of the same 300 images; every seed draws other images.
 """
 
-from itertools import pairwise, product
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -15,7 +15,7 @@ from models.deep import DeepMLP
 from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import HIDDEN, unit_interval
-from pipeline.study.pair import NORMED, PAIR, RUN
+from pipeline.study.pair import NORMED, PAIR, RUN, Tables
 from pipeline.train.loop import evaluate, select, shuffle
 from pipeline.train.step import Step
 
@@ -37,7 +37,8 @@ class Shape(NamedTuple):
     def build(self, key: str, dropout: float, seed: int) -> DeepMLP:
         """Return one of the pair; a seed gives both the same linear layers."""
         torch.manual_seed(seed)
-        std = he_stds((784, *self.hidden, 10)) if self.he else None
+        # Source: He et al., "Delving Deep into Rectifiers", 2015, https://arxiv.org/abs/1502.01852
+        std = tuple((2 / inputs) ** 0.5 for inputs in (784, *self.hidden)) if self.he else None
         return DeepMLP(
             self.hidden, batch_norm=key == NORMED, dropout=dropout, std=std, eps=self.eps
         )
@@ -49,17 +50,7 @@ SHAPES = {
 }
 
 
-def he_stds(sizes: tuple[int, ...]) -> tuple[float, ...]:
-    """Return the standard deviation that He's rule gives each layer's initial weights.
-
-    Source: He et al., "Delving Deep into Rectifiers", 2015, https://arxiv.org/abs/1502.01852
-    """
-    return tuple((2 / inputs) ** 0.5 for inputs, _ in pairwise(sizes))
-
-
-def measure(
-    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+def measure(seed: int, params: StudyParams, dataset: Dataset, device: torch.device) -> Tables:
     """Return the table `overfitting`: one row per variant at the end of the training, and at the
     largest rate one per tenth of it."""
     random = torch.Generator().manual_seed(seed)
@@ -75,10 +66,9 @@ def measure(
     for shape, key, dropout in product(SHAPES, PAIR, DROPOUTS):
         he = SHAPES[shape].he
         x, test_x = (x if he else 2 * x - 1 for x in (images, test_images))
-        network = SHAPES[shape].build(key, dropout, seed).to(device)
-        step = Step(network)
         for lr in LRS:
-            network.load_state_dict(SHAPES[shape].build(key, dropout, seed).state_dict())
+            network = SHAPES[shape].build(key, dropout, seed).to(device)
+            step = Step(network)
             for epoch, order in enumerate(orders, start=1):
                 for batch in order:
                     step(*select(batch, x, labels), lr)

@@ -1,7 +1,10 @@
-"""The two networks that the study compares, whatever else models/ holds."""
+"""The two networks that every experiment compares, and the type of the tables that it returns."""
+
+import pandas as pd
 
 from models import NETWORKS
 
+Tables = dict[str, pd.DataFrame]  # by name
 PLAIN, NORMED = "simple_mlp", "batchnorm_mlp"
 PAIR = (PLAIN, NORMED)
 LABELS = {PLAIN: "without batch norm", NORMED: "with batch norm"}

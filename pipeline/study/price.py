@@ -15,7 +15,7 @@ from pipeline.data.corruptions import CORRUPTIONS
 from pipeline.data.dataset import CLASSES
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels
-from pipeline.study.pair import NORMED, PLAIN, RUN
+from pipeline.study.pair import NORMED, PLAIN, RUN, Tables
 from pipeline.train.loop import evaluate
 
 SAMPLE = 256  # images that the statistics are re-estimated on
@@ -38,7 +38,7 @@ TITLES = {"clean": "as in training"} | CORRUPTED
 
 def measure(
     networks: dict[str, nn.Module], seed: int, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+) -> Tables:
     """Return the table `price`: the accuracy of each network on each kind of images, for the one
     with batch normalization with several running statistics."""
     images, all_labels = test_images(dataset)

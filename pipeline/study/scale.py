@@ -6,13 +6,15 @@ the accuracy on the same images after the first of every ten updates, called an 
 Source: Saito, "Deep Learning from Scratch", O'Reilly Japan, 2016, section 6.3
 """
 
+from itertools import product
+
 import pandas as pd
 import torch
 
 from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.study.deep import BATCH_SIZE, LR, deep_network, draw_batches, unit_interval
-from pipeline.study.pair import PAIR
+from pipeline.study.pair import PAIR, Tables
 from pipeline.train.loop import evaluate, select
 from pipeline.train.step import Step
 
@@ -26,23 +28,19 @@ def updates(epochs: int) -> int:
     return (epochs - 1) * PER_EPOCH + 1
 
 
-def measure(
-    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+def measure(seed: int, params: StudyParams, dataset: Dataset, device: torch.device) -> Tables:
     """Return the table `scale`: one row per network, scale and epoch."""
     batches = draw_batches(IMAGES, updates(params.scale_epochs), seed, device)
     x = unit_interval(dataset.train_images[:IMAGES], device)
     labels = torch.from_numpy(dataset.train_labels[:IMAGES]).to(device)
     rows = []
-    for key in PAIR:
-        network = deep_network(key, SCALES[0], seed).to(device)
+    for key, scale in product(PAIR, SCALES):
+        network = deep_network(key, scale, seed).to(device)
         step = Step(network)
-        for scale in SCALES:
-            network.load_state_dict(deep_network(key, scale, seed).state_dict())
-            for update, batch in enumerate(batches):
-                step(*select(batch, x, labels), LR)
-                if update % PER_EPOCH == 0:
-                    where = {"network": key, "scale": scale, "seed": seed}
-                    _, accuracy = evaluate(network, x, labels)
-                    rows.append(where | {"epoch": update // PER_EPOCH, "accuracy": accuracy})
+        for update, batch in enumerate(batches):
+            step(*select(batch, x, labels), LR)
+            if update % PER_EPOCH == 0:
+                where = {"network": key, "scale": scale, "seed": seed}
+                _, accuracy = evaluate(network, x, labels)
+                rows.append(where | {"epoch": update // PER_EPOCH, "accuracy": accuracy})
     return {"scale": pd.DataFrame(rows)}

@@ -4,7 +4,6 @@
 rates. The networks of a seed start from the same linear layers and see the same batches.
 """
 
-from collections.abc import Sequence
 from itertools import chain
 
 import pandas as pd
@@ -15,7 +14,7 @@ from pipeline.core.params import StudyParams
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import Tensors, to_tensors
 from pipeline.study import price
-from pipeline.study.pair import PAIR
+from pipeline.study.pair import PAIR, Tables
 from pipeline.train.loop import evaluate, initial_network, select, shuffle
 from pipeline.train.step import Step
 
@@ -33,59 +32,47 @@ def measured_updates(epochs: int, per_epoch: int) -> set[int]:
 
 
 def learn(
-    network: nn.Module, key: str, lrs: Sequence[float], epochs: int, seed: int, tensors: Tensors
-) -> pd.DataFrame:
-    """Train the network in place at each learning rate, each time from the start; return one row
-    per measurement.
+    key: str, lr: float, epochs: int, seed: int, tensors: Tensors
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Return a network trained at a learning rate, and one row per measurement.
 
     `train_loss` is the mean batch loss since the previous row.
     """
     x, labels, test_x, test_labels = tensors
+    network = initial_network(key, seed).to(x.device)
     step = Step(network)
     per_epoch = -(-len(x) // BATCH_SIZE)
     measured = measured_updates(epochs, per_epoch)
+    order = torch.Generator().manual_seed(seed)
+    shuffles = (shuffle(len(x), BATCH_SIZE, order, x.device) for _ in range(epochs))
 
-    rows = []
-    for lr in lrs:
-        network.load_state_dict(initial_network(key, seed).state_dict())
-        order = torch.Generator().manual_seed(seed)
-        shuffles = (shuffle(len(x), BATCH_SIZE, order, x.device) for _ in range(epochs))
-        losses = []
-        for update, batch in enumerate(chain.from_iterable(shuffles), start=1):
-            losses.append(step(*select(batch, x, labels), lr))
-            if update in measured:
-                row = {"network": key, "lr": lr, "seed": seed}
-                row |= {"update": update, "epoch": update / per_epoch}
-                row["train_loss"] = torch.stack(losses).double().mean().item()
-                _, row["test_accuracy"] = evaluate(network, test_x, test_labels)
-                rows.append(row)
-                losses = []
-    return pd.DataFrame(rows)
+    rows, losses = [], []
+    for update, batch in enumerate(chain.from_iterable(shuffles), start=1):
+        losses.append(step(*select(batch, x, labels), lr))
+        if update in measured:
+            row = {"network": key, "lr": lr, "seed": seed}
+            row |= {"update": update, "epoch": update / per_epoch}
+            row["train_loss"] = torch.stack(losses).double().mean().item()
+            _, row["test_accuracy"] = evaluate(network, test_x, test_labels)
+            rows.append(row)
+            losses = []
+    return network, pd.DataFrame(rows)
 
 
-def measure_speed(
-    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+def measure_speed(seed: int, params: StudyParams, dataset: Dataset, device: torch.device) -> Tables:
     """Return the table `speed`, and that of experiment `price` on the trained networks."""
     tensors = to_tensors(first_images(dataset, params.images), device)
-    networks = {key: initial_network(key, seed).to(device) for key in PAIR}
-    tables = [
-        learn(network, key, [LR], params.epochs, seed, tensors) for key, network in networks.items()
-    ]
-    return {"speed": pd.concat(tables)} | price.measure(networks, seed, dataset, device)
+    learned = {key: learn(key, LR, params.epochs, seed, tensors) for key in PAIR}
+    networks = {key: network for key, (network, _) in learned.items()}
+    speed = pd.concat([table for _, table in learned.values()])
+    return {"speed": speed} | price.measure(networks, seed, dataset, device)
 
 
-def measure_rates(
-    seed: int, params: StudyParams, dataset: Dataset, device: torch.device
-) -> dict[str, pd.DataFrame]:
+def measure_rates(seed: int, params: StudyParams, dataset: Dataset, device: torch.device) -> Tables:
     """Return the table `rates`."""
     tensors = to_tensors(first_images(dataset, params.images), device)
-    networks = {key: initial_network(key, seed).to(device) for key in PAIR}
-    tables = [
-        learn(network, key, LRS, params.rates_epochs, seed, tensors)
-        for key, network in networks.items()
-    ]
-    return {"rates": pd.concat(tables)}
+    runs = [learn(key, lr, params.rates_epochs, seed, tensors) for key in PAIR for lr in LRS]
+    return {"rates": pd.concat([table for _, table in runs])}
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

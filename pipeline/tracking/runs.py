@@ -84,11 +84,8 @@ def equal_runs(client: MlflowClient, record: Record) -> list[Run]:
 
 
 def record_files(client: MlflowClient) -> dict[str, str]:
-    """Record what MLflow lacks of the trainings and the study in artifacts/.
-
-    Returns:
-        By key, the id of the first run with equal results: a model belongs to its first run.
-    """
+    """Record what MLflow lacks of the trainings and the study in artifacts/; return, by key, the id
+    of the first run with equal results: a model belongs to its first run."""
     with files.locked("mlflow"):
         open_experiment(client, load_params().tracking.experiment)  # the first gets number 1
         return {record.key: record_run(client, record) for record in read_records()}

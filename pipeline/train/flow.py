@@ -11,7 +11,6 @@ from queue import Queue
 from typing import Any
 
 from prefect import State, flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.logging import get_run_logger
@@ -87,10 +86,8 @@ def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answe
     write_history(histories)
     write_predictions(answers)
     write_figures(histories, answers)
-    last = {key: history[-1] for key, history in histories.items()}
-    files.write_json(files.ACCURACY, {key: row.test_accuracy for key, row in last.items()})
-    table = [{"network": key, **row._asdict()} for key, row in last.items()]
-    create_table_artifact(table, "networks", "The networks after their last epoch")
+    accuracies = {key: history[-1].test_accuracy for key, history in histories.items()}
+    files.write_json(files.ACCURACY, accuracies)
 
 
 @flow(name="train")

@@ -37,15 +37,11 @@ def draw_losses(histories: Mapping[str, Sequence[Epoch]]) -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for key, history in histories.items():
-        network = NETWORKS[key]
+        _, title, color, marker = NETWORKS[key]
         epochs = [row.epoch for row in history]
         losses = [row.train_loss for row in history]
-        axes.plot(
-            epochs, losses, label=network.title, color=network.color, marker=network.marker, lw=2
-        )
-    axes.set_title("Training loss")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("mean cross entropy (nats)")
+        axes.plot(epochs, losses, label=title, color=color, marker=marker, lw=2)
+    axes.set(title="Training loss", xlabel="epoch", ylabel="mean cross entropy (nats)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -66,7 +62,6 @@ def draw_confusion_matrix(title: str, counts: np.ndarray) -> Figure:
     shares = zip(CLASS_NAMES, share.diagonal(), strict=True)
     axes.set_xticks(range(len(counts)), CLASS_NAMES)
     axes.set_yticks(range(len(counts)), [f"{name}  ({part:.1%})" for name, part in shares])
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("class (its accuracy)")
+    axes.set(xlabel="predicted class", ylabel="class (its accuracy)")
     axes.set_title(f"{title}: answers to {counts.sum():,} test images")
     return figure

@@ -25,9 +25,7 @@ log = logging.getLogger("serve")
 class App:
     """Sends inference requests to infer.py, which is fast, and all others to FastAPI.
 
-    access: checks every request.
     start: is called in the event loop before the first request.
-    log_requests: log each inference request.
     budget: for all that waits; the connections share it.
     """
 

@@ -26,18 +26,16 @@ class OverloadError(Exception):
 
 
 class Batcher:
-    """Runs a model's requests in batches.
+    """Runs a model's requests in batches; metrics record each batch and its requests.
 
-    engine: runs them. metrics: record every batch and its requests. thread: the model's own.
-    waiting: rows that wait. sample: called with the rows, requests and outputs of each batch that
-    may be sampled, or None.
+    sample: called with the rows, requests and outputs of each batch that may be sampled, or None.
     """
 
     max_waiting = 4096  # rows, beyond which `infer` raises `OverloadError`; it bounds the latency
     max_batch = 256  # rows in a batch of several requests
 
     def __init__(self, engine: Engine, metrics: ModelMetrics, thread: Executor) -> None:
-        self.waiting = 0
+        self.waiting = 0  # rows
         self.sample: Callable[[int, list[Waiting], Arrays], None] | None = None
         self._engine = engine
         self._metrics = metrics

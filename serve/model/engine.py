@@ -28,11 +28,9 @@ class Engine:
 
     name: the given name, or else the graph's.
     version: the first 12 digits of the file's SHA-256, which identify the model in each response.
-    inputs, outputs: its tensors, as the file declares them.
     batches: whether the first axis of every tensor is a batch of rows that do not depend on each
         other. As in Triton, it is if no input or output fixes its size; if these axes have names,
         they must be the same in all inputs.
-    metadata: the metadata in the file.
     labels: the names of the classes, by the output whose last axis has them.
     reference: the held-out images that drift is measured from, or None.
     is_slow: whether the next run may take longer than `SLOW_S`: the last one did, or its input says

@@ -42,7 +42,6 @@ class Decoder:
         self._inputs = inputs
         self._outputs = [tensor.name for tensor in outputs]
         self._batches = batches
-        self._rows_are_alike = all(-1 not in tensor.shape[1:] for tensor in inputs)
         self._all = [Wanted(name, binary=False) for name in self._outputs]
         self._all_binary = [Wanted(name, binary=True) for name in self._outputs]
         self._tensors = {input_type(tensor): tensor for tensor in inputs}
@@ -158,8 +157,6 @@ class Decoder:
     def _batch_key(self, inputs: Arrays, drift: bool, sample: bool) -> Hashable | None:
         if not self._batches:
             return None
-        if self._rows_are_alike:
-            return drift, sample
         return drift, sample, *(inputs[tensor.name].shape[1:] for tensor in self._inputs)
 
     def _wanted(self, message: RequestOptions) -> Sequence[Wanted]:

@@ -20,11 +20,7 @@ encode_json = msgspec.json.Encoder().encode
 
 
 class Encoder:
-    """Encodes the responses of one model.
-
-    outputs: its tensors. batches: whether their first axis is the batch. labels: the names of the
-    classes, by output.
-    """
+    """Encodes the responses of one model; labels: the names of the classes, by output."""
 
     def __init__(
         self, outputs: Sequence[Tensor], batches: bool, labels: Mapping[str, Sequence[str]]
@@ -36,10 +32,8 @@ class Encoder:
     def encode(
         self, name: str, version: str, request: Request, arrays: Arrays
     ) -> tuple[bytes, int | None]:
-        """Encode the requested outputs of a model.
-
-        Returns:
-            The body, and the length in bytes of its JSON if raw tensors follow, else None.
+        """Return a body with the requested outputs, and the length in bytes of its JSON if raw
+        tensors follow, else None.
 
         Raises:
             RequestError: an output is too large.

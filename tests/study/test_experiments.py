@@ -35,7 +35,7 @@ def test_speed_measures_exactly_what_the_main_training_does(
     seed, lr, epochs = train_params.seed, train_params.lr, train_params.epochs
     history = list(train(initial_network(key, seed), small_dataset, train_params))
     tensors = to_tensors(small_dataset, CPU)
-    table = speed.learn(initial_network(key, seed), key, [lr], epochs, seed, tensors)
+    _, table = speed.learn(key, lr, epochs, seed, tensors)
     updates = table["update"].diff().fillna(table["update"])  # since the previous row
     sums = (table["train_loss"] * updates).groupby((table["epoch"] - 1e-9) // 1).sum()
     losses = sums / (len(small_dataset.train_images) / speed.BATCH_SIZE)

@@ -98,8 +98,9 @@ def test_centered_images_are_those_minus_the_mean_training_image(
     learned: list[Tensors] = []
     judged: list[Tensor] = []
 
-    def learn(_network: nn.Module, *others: object) -> None:
+    def learn(_key: str, *others: object) -> tuple[nn.Module, None]:
         learned.append(others[-1])  # type: ignore[arg-type]
+        return nn.Identity(), None
 
     def evaluate(_network: nn.Module, x: Tensor, _labels: Tensor) -> tuple[float, float]:
         judged.append(x)
