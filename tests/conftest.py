@@ -241,12 +241,15 @@ def make_project(folder: Path, study: StudyParams) -> None:
 
 @pytest.fixture(scope="session")
 def finished_project(shared: Path, study_params: StudyParams, prefect_server: None) -> Path:
-    """A copy of the project in which `dvc repro` and the study have run once; their output is in
-    repro.txt next to it, and their results are committed."""
+    """A copy of the project in which `dvc repro` and the study have run once, with proxies that do
+    not answer; their output is in repro.txt next to it, and their results are committed."""
 
     def make(folder: Path) -> None:
         make_project(folder, study_params)
-        output = run_in(folder, "dvc repro && dvc repro study/dvc.yaml").stdout
+        names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
+        proxies = " ".join(f"{name}=http://127.0.0.1:9" for name in names)  # nobody listens there
+        command = f"unset no_proxy NO_PROXY; export {proxies}; dvc repro --all-pipelines"
+        output = run_in(folder, command).stdout
         folder.with_name("repro.txt").write_text(output)
         run_in(folder, "git add dvc.lock study metrics && git commit -q -m results")
 

@@ -149,18 +149,19 @@ def test_a_run_changed_in_mlflow_is_reported_by_trace_and_recorded_again_once_it
     assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "a bit flipped"])
 def test_a_damaged_store_is_made_again_by_the_commands_in_the_error(
-    run: Run, project: Path, damage: str
+    run: Run, project: Path
 ) -> None:
     whole, damaged = (project / "mlflow.db").read_bytes(), project / "mlflow.db.damaged"
     content = bytearray(whole)
     content[101] ^= 1  # in the list of tables
-    size = {"empty": 0, "cut": len(content) // 2, "a bit flipped": len(content)}[damage]
-    (project / "mlflow.db").write_bytes(content[:size])
-    error = error_of(run, "python -m pipeline.tracking --moved")
-    assert error.startswith("error: mlflow.db is damaged (")
-    (advice,) = re.findall("`(.*)`", error_of(run, "python -m pipeline.promote"))
+    errors = []
+    for size in (0, len(content) // 2, len(content)):  # empty, cut, and with the bit flipped
+        (project / "mlflow.db").write_bytes(content[:size])
+        errors.append(error_of(run, "python -m pipeline.tracking --moved"))
+        assert errors[-1].startswith("error: mlflow.db is damaged (")
+    errors.append(error_of(run, "python -m pipeline.promote"))
+    (advice,) = {advice for error in errors for advice in re.findall("`(.*)`", error)}
     assert "version 1 was judged champion" in run(advice).stdout
     assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
     damaged.write_bytes(whole)
@@ -215,9 +216,8 @@ def test_a_damaged_file_in_data_is_repaired_by_the_commands_in_the_error(
         ("MLFLOW_TRACKING_URI=http://127.0.0.1:{}", "promote"),
         ("MLFLOW_TRACKING_URI=postgresql+psycopg://me@127.0.0.1:{}/mlflow", "promote"),
         ("PREFECT_API_URL=http://127.0.0.1:{}/api", "train"),
-        ("PREFECT_API_URL=http://127.0.0.1:{}/api", "study"),
     ],
-    ids=["mlflow", "postgresql", "prefect", "prefect, study"],
+    ids=["mlflow", "postgresql", "prefect"],
 )
 def test_a_service_that_does_not_answer_is_given_up_within_40_seconds(
     run: Run, state: str, service: str, command: str, record_property: RecordProperty
@@ -253,14 +253,6 @@ def test_an_mlflow_that_hangs_stops_no_training_and_gets_every_epoch_afterwards(
         history = client.get_metric_history(one.info.run_id, "test_accuracy")
         assert [m.step for m in history] == [1, 2]
         assert history[0].timestamp < history[1].timestamp == one.info.end_time
-
-
-def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run, project: Path) -> None:
-    proxy = "http://127.0.0.1:9"  # nobody listens there
-    clean = "env -u no_proxy -u NO_PROXY"
-    set_it = f"http_proxy={proxy} HTTP_PROXY={proxy} https_proxy={proxy} HTTPS_PROXY={proxy}"
-    with restored(run):
-        run(f"{clean} {set_it} dvc repro --force --single-item train certify promote")
 
 
 def test_a_garbled_promotion_is_judged_again(run: Run, project: Path) -> None:

@@ -18,11 +18,7 @@ STRACE = shutil.which("strace")
 CALLS = "trace=connect,sendto,sendmsg,sendmmsg"
 # What a command is given, and what it prints when it may be stopped; None if it ends by itself.
 COMMANDS: dict[str, tuple[list[str], str | None]] = {
-    "serve": (["-m", "serve", "--port", "0", "--model", "MODEL"], "http://"),
-    "serve with workers": (
-        ["-m", "serve", "--port", "0", "--workers", "2", "--model", "MODEL"],
-        "http://",
-    ),
+    "serve": (["-m", "serve", "--port", "0", "--workers", "2", "--model", "MODEL"], "http://"),
     "serve.deploy": (["-m", "serve.deploy", "FOLDER", "--model", "MODEL"], None),
 }
 OUTSIDE = re.compile(
