@@ -8,6 +8,7 @@ exit status is 1 if a demand is not met.
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from pipeline.adapt.re_estimate import re_estimate_for_mix
 from pipeline.core.params import load_params
-from pipeline.data.corruptions import CORRUPTIONS, Corruption, to_pixels
+from pipeline.data.corruptions import CORRUPTIONS, to_pixels
 from pipeline.data.load import Dataset, load_dataset
 from pipeline.data.tensors import scale_pixels
 from pipeline.export.build import HELD_OUT, UNSEEN
@@ -76,12 +77,14 @@ def answers(network: nn.Module, x: Tensor) -> np.ndarray:
     return predict(network, x).numpy()
 
 
-def changes() -> dict[str, Corruption]:
+def changes() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return the ways to change images, by name."""
     random = np.random.default_rng(0)
     half = {f"half {kind}": partial(change_half, CORRUPTIONS[kind]) for kind in KINDS}
-    found: dict[str, Corruption] = {"clean": lambda images: images} | CORRUPTIONS
-    others: dict[str, Corruption] = {
+    found: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "clean": lambda images: images
+    } | CORRUPTIONS
+    others: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "brightness + 25": lambda images: to_pixels(images + 25.0),
         "noise, σ = 20": lambda images: to_pixels(images + random.normal(0, 20, images.shape)),
         "noise, σ = 100": lambda images: to_pixels(images + random.normal(0, 100, images.shape)),
@@ -93,7 +96,7 @@ def changes() -> dict[str, Corruption]:
     return found | others | half
 
 
-def change_half(change: Corruption, images: np.ndarray) -> np.ndarray:
+def change_half(change: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
     """Change two of four images, one of which may be drawn."""
     changed = np.arange(len(images)) // 2 % 2 == 1
     return np.where(changed[:, None, None], change(images), images)

@@ -58,15 +58,19 @@ def copy_project(folder: Path) -> None:
     yaml.dump(params, path)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment variables, without those of MLflow: the copy has its own store."""
+    return {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
+
+
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[IO[str]]:
     """Run a module of the copy, and yield its output."""
-    environment = {name: value for name, value in os.environ.items() if "MLFLOW" not in name}
     with (
         subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=folder,
-            env=environment,
+            env=environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -171,8 +175,10 @@ def main() -> None:
         project = Path(temporary) / "project"
         console.print("registering the champion in a store of its own ...")
         copy_project(project)
-        with running(project, "pipeline.promote") as output:
-            output.read()
+        subprocess.run(
+            [sys.executable, "-m", "pipeline.promote"],
+            cwd=project, env=environment(), stdout=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
         with served(project) as client:
             url = str(client.base_url)
             with running(project, "pipeline.adapt", url, "--watch", "1") as output:
