@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import IO
@@ -72,8 +73,8 @@ def running(folder: Path, *arguments: str) -> Iterator[IO[str]]:
             cwd=folder,
             env=environment(),
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=PIPE,
+            stderr=STDOUT,
         ) as process,
         stopping(process),
     ):
@@ -175,10 +176,9 @@ def main() -> None:
         project = Path(temporary) / "project"
         console.print("registering the champion in a store of its own ...")
         copy_project(project)
-        subprocess.run(
-            [sys.executable, "-m", "pipeline.promote"],
-            cwd=project, env=environment(), stdout=subprocess.DEVNULL, check=True,
-        )  # fmt: skip
+        promote = [sys.executable, "-m", "pipeline.promote"]
+        if subprocess.run(promote, cwd=project, env=environment(), stdout=PIPE).returncode:
+            sys.exit("error: the champion could not be registered: run `make repro` first")
         with served(project) as client:
             url = str(client.base_url)
             with running(project, "pipeline.adapt", url, "--watch", "1") as output:
