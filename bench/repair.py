@@ -112,18 +112,20 @@ def measure(client: httpx.Client, key: str) -> tuple[str, float, float]:
 def stream(client: httpx.Client, verdicts: list[str]) -> Iterator[Moment]:
     """Send the phases one after the other, and yield a moment per second.
 
-    verdicts: the lines that the watch has printed so far. A phase ends when it has one.
+    verdicts: the lines that the watch has printed so far. A phase ends soon after it has one, the
+    last also once the trained network is back.
     """
     dataset, random = load_dataset(), np.random.default_rng(0)
     images, labels = dataset.test_images[UNSEEN], dataset.test_labels[UNSEEN]
     key = load_params().export.network
     names = [key, *(f"trained_{key}" for key in NETWORKS)]
     start = time.monotonic()
+    version = trained = measure(client, key)[0]
     for place, phase in enumerate(PHASES):
         changed = CORRUPTIONS[phase](images) if phase in CORRUPTIONS else images
         correct: dict[str, deque[bool]] = {name: deque(maxlen=WINDOW) for name in names}
         began, seen, end = time.monotonic(), len(verdicts), time.monotonic() + LONGEST_S
-        last, settled = place == len(PHASES) - 1, place == 0
+        settled = place == 0
         end = began + FIRST_S if settled else end
         shown = began
         while time.monotonic() < end:
@@ -131,13 +133,13 @@ def stream(client: httpx.Client, verdicts: list[str]) -> Iterator[Moment]:
             for name in names:
                 logits = infer(client, name, binary_request(changed[rows]))["logits"]
                 correct[name] += (logits.argmax(axis=1) == labels[rows]).tolist()
-            new = [line for line in verdicts[seen:] if SWAPPED in line or not last]
-            if new and not settled:
+            if not settled and (len(verdicts) > seen or (version == trained and phase == "clean")):
                 settled, end = True, time.monotonic() + SETTLED_S
             if time.monotonic() > shown + 1:
                 shown = time.monotonic()
                 accuracies = {name: float(np.mean(its)) for name, its in correct.items()}
-                yield Moment(shown - start, phase, accuracies, *measure(client, key))
+                version, *its = measure(client, key)
+                yield Moment(shown - start, phase, accuracies, version, *its)
             time.sleep(PAUSE_S)
 
 
