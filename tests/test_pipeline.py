@@ -113,7 +113,7 @@ def test_nothing_changed_runs_nothing_but_promote_which_judges_nothing_again(
         ("pipeline/certify/figure.py", ["certify"]),
         ("serve/model/drift.py", ["export", "certify"]),
         ("serve/http/app.py", ["certify"]),
-        ("pipeline/adapt/re_estimate.py", ["study"]),
+        ("pipeline/adapt/re_estimate/__init__.py", ["study"]),
         ("pipeline/study/figures.py", ["study"]),
     ],
 )
@@ -131,6 +131,7 @@ def test_editing_the_page_the_deployment_tracking_or_promote_reruns_promote_alon
     add_comment(project / "serve/page/style.css")
     add_comment(project / "serve/deploy/Dockerfile")
     add_comment(project / "pipeline/tracking/runs.py")
+    add_comment(project / "pipeline/adapt/flow.py")
     add_comment(project / "pipeline/trace/run_checks.py")
     report = project / "pipeline/promote/promotion.py"
     report.write_text(report.read_text().replace("previous champion", "champion before it"))
