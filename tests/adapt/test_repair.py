@@ -36,7 +36,9 @@ class Traffic(Thread):
     def __init__(self, address: str) -> None:
         super().__init__(daemon=True)
         dataset = load_dataset()
-        self._images, self._labels = dataset.test_images[UNSEEN], dataset.test_labels[UNSEEN]
+        order = np.random.default_rng(0).permutation(len(dataset.test_labels[UNSEEN]))
+        self._images = dataset.test_images[UNSEEN][order]  # their own order raises alarms
+        self._labels = dataset.test_labels[UNSEEN][order]
         self._address = address
         self.foggy = False
         self.rows = 0
