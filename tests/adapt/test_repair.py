@@ -112,8 +112,8 @@ def test_fog_is_repaired_and_traced_and_the_trained_statistics_return_after_it(
     with serving_champion(project, tmp_path / "log") as address:
         traffic = Traffic(address)
         traffic.start()
-        watches = [start(project, f"{sys.executable} -m pipeline.adapt {address} --watch 1")]
-        watches.append(start(project, f"{sys.executable} -m pipeline.adapt {address} --watch 1"))
+        watches = [start(project, f"python -m pipeline.adapt {address} --watch 1")]
+        watches.append(start(project, f"python -m pipeline.adapt {address} --watch 1"))
         try:
             for watch in watches:
                 wait_for(watch, "Ctrl-C ends it")
@@ -157,7 +157,7 @@ def test_an_adaptation_killed_at_any_moment_leaves_the_champion_and_can_be_repea
         traffic.start()
         try:
             wait_until(lambda: traffic.rows > 1200, 60)
-            command = f"{sys.executable} -m pipeline.adapt {address}"
+            command = f"python -m pipeline.adapt {address}"
             for _ in range(10):
                 process = start(project, command)
                 with suppress(subprocess.TimeoutExpired):
