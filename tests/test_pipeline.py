@@ -325,7 +325,7 @@ def test_a_changed_byte_of_data_stops_the_pipeline_and_the_errors_advice_restore
         assert advice == "git checkout data.dvc && dvc checkout --force data.dvc"
         run(advice)
         assert path.read_bytes() == content
-        assert stages_run(run("dvc repro --dry").stdout) == []
+        assert stages_run(run("dvc repro").stdout) == []
         assert run("git status --porcelain").stdout == ""
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: the champion is as it was, and the command can be run again")
+        sys.exit("interrupted: nothing is lost, and the command can be run again")
 
 
 if __name__ == "__main__":

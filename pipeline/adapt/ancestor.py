@@ -49,6 +49,7 @@ def trained_network(version: ModelVersion, key: str) -> nn.Module:
 
     Raises:
         FileNotFoundError: they are at neither place.
+        ValueError: they are of another architecture.
     """
     path = files.weights_path(key)
     expected = version.tags.get(digest_tag(path.name))
@@ -61,5 +62,11 @@ def trained_network(version: ModelVersion, key: str) -> nn.Module:
             f"{path} nor beside the version in MLflow: `dvc repro promote` adds those in artifacts/"
         )
     network = NETWORKS[key].build()
-    network.load_state_dict(load(content))
+    try:
+        network.load_state_dict(load(content))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights of {key} in the training of version {version.version} do not fit the "
+            f"class in models/: go back to its commit or train again: {error!s:.200}"
+        ) from error
     return network.eval()

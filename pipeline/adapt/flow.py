@@ -26,8 +26,10 @@ from pipeline.core import files
 from pipeline.core.params import load_params
 from pipeline.data.tensors import scale_pixels
 from pipeline.promote.gate import CHAMPION, RE_ESTIMATED, TRAINED, Choice, choose
+from pipeline.promote.roll_back import blocked
 from pipeline.tracking import registry
 from pipeline.tracking.adaptations import (
+    NONE,
     adaptation_run,
     last_adaptation,
     record_sample,
@@ -111,14 +113,16 @@ def adapt_champion(client: MlflowClient, url: str, fresh: bool) -> str:
         record_sample(client, run_id, sample.content, sample.sha256)
         adapted = re_estimate(ancestor, sample)
         candidates = {RE_ESTIMATED: adapted}
-        if champion.version != ancestor.version.version:
+        bad = blocked(registry.all_versions(client))
+        trained = ancestor.version
+        if champion.version != trained.version and trained.tags["model.sha256"] not in bad:
             candidates[TRAINED] = ancestor.network
         choice = judge(candidates, ancestor, sample)
-        record_verdict(client, run_id, choice.candidate or "none", choice.reason)
+        record_verdict(client, run_id, choice.candidate or NONE, choice.reason)
         if not choice.candidate:
             return f"version {champion.version} stays the champion: {choice.reason}"
-        version = ancestor.version
+        version = trained
         if choice.candidate == RE_ESTIMATED:
             certificate = certify(ancestor, adapted, sample)
-            version = register_adapted(client, run_id, ancestor.version, certificate, sample)
+            version = register_adapted(client, run_id, trained, certificate, sample)
         return f"{choice.reason}\n{give_alias(client, champion, version)}"

@@ -75,9 +75,12 @@ def fetch_sample(url: str, digest: str) -> Sample:
     params = load_params().adapt
     rows, wait_s = params.rows, params.wait_s
     end = time.monotonic() + wait_s
+    print(f"waiting until {url} has sampled {rows} rows ...", flush=True)
     with connect(url) as client, tqdm(desc="rows", total=rows, disable=None) as bar:
         while True:
             response = client.get(f"{model_url()}/sample")
+            if response.status_code == 401:
+                raise ValueError(f"{url} requires its token in SERVE_TOKEN")
             if response.status_code == 404:
                 raise ValueError(f"{url} has no sample: {response.json()['error']}")
             response.raise_for_status()

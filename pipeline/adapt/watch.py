@@ -21,18 +21,27 @@ from pipeline.core.params import load_params
 
 def is_due(url: str) -> bool:
     """Return whether the served version has rung since the last adaptation began, which is at least
-    `adapt.cooldown_s` ago."""
+    `adapt.cooldown_s` ago and has not left a challenger to decide about."""
     alarm = last_alarm(url)
     if alarm is None:
         return False
-    from pipeline.tracking.adaptations import last_adaptation  # MLflow takes seconds
+    from pipeline.promote.gate import CHAMPION  # as MLflow, it takes seconds
+    from pipeline.tracking.adaptations import NONE, last_adaptation
+    from pipeline.tracking.registry import find_alias
     from pipeline.tracking.store import open_store
 
     with open_store() as client:
         last = last_adaptation(client)
-    began = last.info.start_time / 1000 if last else 0.0
-    running = last is not None and last.info.status == "RUNNING"
-    return not running and alarm > began and time.time() > began + load_params().adapt.cooldown_s
+        champion = find_alias(client, CHAMPION)
+    if not last or not champion:
+        return True
+    began, params = last.info.start_time / 1000, load_params().adapt
+    won = last.data.tags.get("verdict", NONE) != NONE
+    undecided = won and last.data.tags["champion"] == str(champion.version)
+    running = last.info.status == "RUNNING"
+    return (
+        not running and not undecided and alarm > began and time.time() > began + params.cooldown_s
+    )
 
 
 def watch(url: str, seconds: float) -> None:

@@ -16,7 +16,15 @@ def replace(client: MlflowClient, champion: ModelVersion, version: ModelVersion)
 
     A version that was the champion before keeps its tag `replaced`, so that a roll-back still leads
     to what was there before it.
+
+    Raises:
+        ValueError: the version's model was rolled back.
     """
+    if version.tags.get("model.sha256") in blocked(registry.all_versions(client)):
+        raise ValueError(
+            f"the model of version {version.version} was rolled back: remove the tag rolled.back in "
+            "MLflow first"
+        )
     if "replaced" not in version.tags:
         registry.tag_version(client, version, "replaced", str(champion.version))
     registry.move_alias(client, CHAMPION, str(version.version))
@@ -26,10 +34,10 @@ def replace(client: MlflowClient, champion: ModelVersion, version: ModelVersion)
 
 
 def make_champion(number: int) -> None:
-    """Make an adapted version, or the version that the champion was adapted from, the champion.
+    """Make a version of the champion's own training, adapted or as it was trained, the champion.
 
     Raises:
-        ValueError: the version is neither, or it was rolled back.
+        ValueError: it is of another training, or was rolled back.
         ConnectionError: MLflow failed.
     """
     with files.locked("promote"), open_store() as client:
@@ -40,12 +48,11 @@ def make_champion(number: int) -> None:
         if str(number) == str(champion.version):
             print(f"version {number} is the champion already")
             return
-        if ADAPTED_FROM not in version.tags and champion.tags.get(ADAPTED_FROM) != str(number):
+        trained = champion.tags.get(ADAPTED_FROM, str(champion.version))
+        if version.tags.get(ADAPTED_FROM, str(number)) != trained:
             raise ValueError(
-                f"version {number} was trained: `dvc repro promote` judges it, and MLflow can give "
-                "it the alias all the same"
+                f"version {number} does not come from version {trained}, as the champion does, so "
+                "they were not compared: `dvc repro promote` compares trainings"
             )
-        if version.tags.get("model.sha256") in blocked(versions):
-            raise ValueError(f"version {number} was rolled back: remove its tag rolled.back first")
         replace(client, champion, version)
     print(f"version {number} is the champion, in place of version {champion.version}")

@@ -112,13 +112,13 @@ def choose(
     candidates: predicted classes (N,), by name; champion, judge: the same, for images from which no
     statistics were estimated; labels: (N,), -1 for an image without a label.
     """
-    labelled = labels >= 0
-    if labelled.sum() < MIN_LABELS:
+    labeled = labels >= 0
+    if labeled.sum() < MIN_LABELS:
         truth, least = judge, params.min_agreement
     else:
-        truth, least = labels[labelled], None
-        champion = champion[labelled]
-        candidates = {name: candidates[name][labelled] for name in candidates}
+        truth, least = labels[labeled], None
+        champion = champion[labeled]
+        candidates = {name: candidates[name][labeled] for name in candidates}
     choices = {name: compare(name, candidates[name], champion, truth, least) for name in candidates}
     best = max(
         candidates,

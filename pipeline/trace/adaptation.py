@@ -26,7 +26,7 @@ def check_adaptation(subject: Subject) -> str:
     sample, key = sample_of(subject), load_params().export.network
     try:
         network = trained_network(subject.trained, key)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise GapError("missing", str(error)) from error
     again = build_adapted(adapt_network(network, sample), subject.trained, sample)
     seen = f"re-estimated again from version {number} and {len(sample.images)} rows"

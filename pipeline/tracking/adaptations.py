@@ -15,6 +15,7 @@ from pipeline.tracking.runs import end_abandoned, owner_tags
 from pipeline.tracking.store import artifact_storage, open_experiment
 
 SAMPLE = "sample.safetensors"  # the file of the run
+NONE = "none"  # the verdict if no candidate won
 
 
 @contextmanager

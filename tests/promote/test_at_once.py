@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import PromoteParams, load_params
 from pipeline.promote import promotion
@@ -68,6 +69,8 @@ def promote(folder: Path, exported: bytes, wrong: int) -> str:
         files.write_json(files.CERTIFICATE, CERTIFICATE | {"model.sha256": files.sha256(content)})
         files.write_json(files.CERTIFICATE_METRICS, {"passed": True, "flipped": 0})
         files.write_json(files.ACCURACY, {"batchnorm_mlp": 1 - wrong / IMAGES})
+        for key in NETWORKS:
+            files.write_atomically(files.weights_path(key), key.encode())
         files.PROMOTION.unlink(missing_ok=True)  # so that the model is judged again
         promotion.promote()
         return str(files.read_json(files.PROMOTION, "promote")["alias"])

@@ -414,11 +414,11 @@ def test_a_version_keeps_the_weights_of_all_networks_of_its_training(
 
 
 def adapt(client: MlflowClient) -> ModelVersion:
-    """Register a version as if it were adapted from version 1."""
+    """Register a version as if it were adapted from the champion."""
     path = files.model_path("batchnorm_mlp")
     run_id = str(champion(client).run_id)
     version = registry.register(client, run_id, path, "adapted")
-    tags = {"model.sha256": f"adapted {version.version}", "adapted.from": "1"}
+    tags = {"model.sha256": f"adapted {version.version}", "adapted.from": str(number(client))}
     registry.describe(client, version, tags, "")
     return client.get_model_version("mnist-batchnorm", version.version)
 
@@ -472,18 +472,18 @@ def test_a_challenger_that_is_made_champion_is_no_longer_the_challenger(
     assert number(client) == 1
 
 
-def test_only_what_adapt_has_judged_is_made_champion_by_hand(
+def test_only_a_version_of_the_champions_training_is_made_champion_by_hand(
     client: MlflowClient, promote: Promote
 ) -> None:
     for note in ("a", "b"):
         promote(note)
-    with pytest.raises(ValueError, match="version 1 was trained: `dvc repro promote` judges it"):
+    with pytest.raises(ValueError, match="version 1 does not come from version 2, as the champion"):
         make_champion(1)
     with pytest.raises(ValueError, match="no version 9"):
         make_champion(9)
     adapt(client)
     make_champion(3)
     roll_back()
-    with pytest.raises(ValueError, match="version 3 was rolled back"):
+    with pytest.raises(ValueError, match="the model of version 3 was rolled back"):
         make_champion(3)
     assert number(client) == 2
