@@ -35,13 +35,13 @@ def is_due(url: str) -> bool:
         champion = find_alias(client, CHAMPION)
     if not last or not champion:
         return True
-    began, params = last.info.start_time / 1000, load_params().adapt
-    won = last.data.tags.get("verdict", NONE) != NONE
-    undecided = won and last.data.tags["champion"] == str(champion.version)
-    running = last.info.status == "RUNNING"
-    return (
-        not running and not undecided and alarm > began and time.time() > began + params.cooldown_s
-    )
+    began, status, tags = last.info.start_time / 1000, last.info.status, last.data.tags
+    if status == "RUNNING" or alarm < began:
+        return False
+    won = status == "FINISHED" and tags.get("verdict", NONE) != NONE
+    if won and tags["champion"] == str(champion.version):
+        return False  # the winner waits to be made champion, or was rolled back
+    return time.time() > began + load_params().adapt.cooldown_s
 
 
 def watch(url: str, seconds: float) -> None:

@@ -22,8 +22,8 @@ def replace(client: MlflowClient, champion: ModelVersion, version: ModelVersion)
     """
     if version.tags.get("model.sha256") in blocked(registry.all_versions(client)):
         raise ValueError(
-            f"the model of version {version.version} was rolled back: remove the tag rolled.back in "
-            "MLflow first"
+            f"the model of version {version.version} was rolled back: remove its tag rolled.back "
+            "in MLflow first"
         )
     if "replaced" not in version.tags:
         registry.tag_version(client, version, "replaced", str(champion.version))

@@ -42,6 +42,7 @@ def champion(network: BatchNormMLP, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(flow, "adaptation_run", lambda *_: nullcontext("run"))
     monkeypatch.setattr(flow, "find_ancestor", lambda *_: ancestor)
     monkeypatch.setattr(registry, "find_alias", lambda *_: VERSION)
+    monkeypatch.setattr(registry, "all_versions", lambda *_: {"1": VERSION})
 
 
 def message(fresh: bool = False) -> str:

@@ -8,21 +8,28 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.adapt import watch
-from pipeline.tracking import adaptations, store
+from pipeline.tracking import adaptations, registry, store
 from tests.adapt.samples import set_adapt
 
 URL = "http://127.0.0.1:9"
 
 
 def due(
-    patch: pytest.MonkeyPatch, alarm: float | None, began: float | None, status: str = "FINISHED"
+    patch: pytest.MonkeyPatch,
+    alarm: float | None,
+    began: float | None,
+    status: str = "FINISHED",
+    **tags: str,
 ) -> bool:
-    """Return whether an adaptation is due; the times are seconds ago, the cooldown 100 s."""
+    """Return whether an adaptation is due; the times are seconds ago, the cooldown 100 s, and the
+    champion is version 1."""
     now = time.time()
     info = SimpleNamespace(start_time=(now - (began or 0)) * 1000, status=status)
-    last = None if began is None else SimpleNamespace(info=info)
+    data = SimpleNamespace(tags={"champion": "1", "verdict": "none"} | tags)
+    last = None if began is None else SimpleNamespace(info=info, data=data)
     patch.setattr(watch, "last_alarm", lambda _url: None if alarm is None else now - alarm)
     patch.setattr(store, "open_store", lambda: nullcontext(None))
+    patch.setattr(registry, "find_alias", lambda *_: SimpleNamespace(version=1))
     patch.setattr(adaptations, "last_adaptation", lambda _client: last)
     set_adapt(patch, watch, cooldown_s=100)
     return watch.is_due(URL)
@@ -48,6 +55,13 @@ def test_an_alarm_within_the_cooldown_waits_for_its_end(monkeypatch: pytest.Monk
 def test_an_alarm_while_an_adaptation_runs_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not due(monkeypatch, alarm=10, began=200, status="RUNNING")
     assert due(monkeypatch, alarm=10, began=200, status="FAILED")
+
+
+def test_while_a_winner_waits_to_be_made_champion_no_alarm_starts_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not due(monkeypatch, alarm=10, began=200, verdict="re-estimated")
+    assert due(monkeypatch, alarm=10, began=200, verdict="re-estimated", champion="0")
 
 
 def test_a_server_that_is_away_is_reported_once_and_watched_on(
