@@ -4,28 +4,41 @@ themselves, while the networks are training."""
 
 import time
 from queue import Queue
+from typing import TYPE_CHECKING
 
 from prefect import State, task
+from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from pipeline.tracking.record import Record
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 INCOMPLETE = "Incomplete"  # a state's name: MLflow failed, and the flow goes on
 
 
 @task(task_run_name="log to MLflow", cache_policy=NO_CACHE)
 def follow_trainings(records: Queue[Record | None]) -> State:
-    """Log trainings as they run; see `live.follow`."""
+    """Log trainings as they run, and link to their runs; see `live.follow`."""
     while records.empty():  # until a network is training
         time.sleep(0.1)
     from pipeline.tracking.live import follow
 
     try:
-        follow(records)
+        follow(records, link_to)
     except (OSError, ValueError) as error:
         return Completed(name=INCOMPLETE, message=str(error))
     return Completed()
+
+
+def link_to(key: str, run: "Run") -> None:
+    """Link to a network's run in MLflow from Prefect's UI."""
+    from pipeline.tracking.store import ui_url
+
+    address = f"{ui_url()}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    create_link_artifact(address, f"{key} in MLflow", key.replace("_", "-").lower())
 
 
 @task(task_run_name="record in MLflow")

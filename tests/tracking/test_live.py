@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 
 from pipeline.core import files
 from pipeline.core.history import Epoch
@@ -35,11 +35,14 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
 def records(client: MlflowClient) -> Iterator[Queue[Record | None]]:
     """What is put here is sent to MLflow."""
     records: Queue[Record | None] = Queue()
-    following = threading.Thread(target=follow, args=(records,))
+    following = threading.Thread(target=follow, args=(records, ignore))
     following.start()
     yield records
     records.put(None)
     following.join()
+
+
+def ignore(_key: str, _run: Run) -> None: ...
 
 
 def seen(client: MlflowClient, epochs: int, status: str = "RUNNING") -> bool:
@@ -97,7 +100,7 @@ def test_epochs_that_wait_are_sent_at_once(
         record = record.add(epoch_points(row, 1000 * row.epoch))
         records.put(record)
     records.put(None)
-    follow(records)
+    follow(records, ignore)
     metrics = len(ROWS) * len(Epoch._fields[1:])
     assert sent == [0, metrics]  # the parameters, and all three epochs
     assert seen(client, 3)
