@@ -182,7 +182,7 @@ def test_a_reload_of_all_workers_starts_a_sample(
         send(address, 3, "before")
         other_model.replace(model)
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: log.read_text().count(" replaces version ") == 2)
+        wait_until(lambda: log.read_text().count(" replaces version ") == 2, 60)
         send(address, 2, "after")
         for _ in range(5):
             rows = get(address)
