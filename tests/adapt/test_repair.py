@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         "ALONE" not in os.environ,
-        reason="does not end after others in one process: ALONE=1 pytest tests/adapt/test_repair.py",
+        reason="does not end after other tests: ALONE=1 pytest tests/adapt/test_repair.py",
     ),
 ]
 MODEL = "/v2/models/batchnorm_mlp"
