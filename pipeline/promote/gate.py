@@ -124,6 +124,9 @@ def choose(
         candidates,
         key=lambda name: (choices[name].candidate is not None, (candidates[name] == truth).sum()),
     )
+    if TRAINED in candidates and choices[TRAINED].candidate:
+        better = mcnemar(candidates[best] == truth, candidates[TRAINED] == truth)
+        best = best if better < SIGNIFICANCE else TRAINED  # what is known longest
     return choices[best]
 
 
