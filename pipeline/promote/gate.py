@@ -108,6 +108,7 @@ def choose(
     on `adapt.min_agreement` of all. Nor may it agree with the champion on significantly more images
     than with the judge: of three networks, the odd one out is likely to err, and then it is the
     judge. With `MIN_LABELS` labels, they judge, and the first condition alone decides.
+    The trained network returns if it wins and no other is significantly better than it.
 
     candidates: predicted classes (N,), by name; champion, judge: the same, for images from which no
     statistics were estimated; labels: (N,), -1 for an image without a label.
@@ -126,7 +127,7 @@ def choose(
     )
     if TRAINED in candidates and choices[TRAINED].candidate:
         better = mcnemar(candidates[best] == truth, candidates[TRAINED] == truth)
-        best = best if better < SIGNIFICANCE else TRAINED  # what is known longest
+        best = best if better < SIGNIFICANCE else TRAINED
     return choices[best]
 
 
