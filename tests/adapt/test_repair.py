@@ -22,13 +22,7 @@ from pipeline.export.build import UNSEEN
 from tests.serve.process import launched, wait_until, wait_until_ready
 from tests.support import Run, set_param, start, wait_for
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        "ALONE" not in os.environ,
-        reason="does not end after other tests: ALONE=1 pytest tests/adapt/test_repair.py",
-    ),
-]
+pytestmark = pytest.mark.slow
 MODEL = "/v2/models/batchnorm_mlp"
 RecordProperty = Callable[[str, object], None]
 
