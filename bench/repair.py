@@ -1,4 +1,4 @@
-"""Shows drift and its repair, in two to four minutes: `make drift`, or `python -m bench.repair`.
+"""Shows drift and its repair, in about three minutes: `make drift`, or `python -m bench.repair`.
 
 In a copy of the project with a store of its own, a server answers test images, which lose contrast,
 get brighter, foggy, shifted, and normal again. It serves the champion, which `pipeline.adapt
@@ -124,10 +124,8 @@ def stream(client: httpx.Client, verdicts: list[str]) -> Iterator[Moment]:
     for place, phase in enumerate(PHASES):
         changed = CORRUPTIONS[phase](images) if phase in CORRUPTIONS else images
         correct: dict[str, deque[bool]] = {name: deque(maxlen=WINDOW) for name in names}
-        began, seen, end = time.monotonic(), len(verdicts), time.monotonic() + LONGEST_S
-        settled = place == 0
-        end = began + FIRST_S if settled else end
-        shown = began
+        shown, seen, settled = time.monotonic(), len(verdicts), place == 0
+        end = shown + (FIRST_S if settled else LONGEST_S)
         while time.monotonic() < end:
             rows = random.integers(0, len(images), ROWS)
             for name in names:

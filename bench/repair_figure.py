@@ -54,7 +54,7 @@ def draw(moments: Sequence[Moment]) -> Figure:
     for number, swap in enumerate(swaps):
         axes.axvline(swap, color="0.4", ls="--", lw=1, label="swap" if not number else None)
     axes.set_xlabel("seconds")
-    axes.set_ylabel("accuracy of the last second")
+    axes.set_ylabel("accuracy of the last 400 images")
     axes.set_ylim(0, 1.1)
     axes.set_xlim(0, seconds[-1])
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])

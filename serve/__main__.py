@@ -84,8 +84,8 @@ def main() -> None:
     arguments = parse_arguments()
     from serve.leader import Leader  # here and below, as --help needs none of it
     from serve.model.loader import Loader
+    from serve.model.memory import allocate
     from serve.model.reload import describe
-    from serve.model.sample import allocate
     from serve.model.served import check_names
     from serve.worker import answer, answer_while_led, load_engines
 

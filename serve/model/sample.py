@@ -12,70 +12,23 @@ Source: Li, "Reservoir-Sampling Algorithms of Time Complexity O(n(1 + log(N/n)))
 https://doi.org/10.1145/198429.198435
 """
 
-import fcntl
 import hashlib
 import heapq
-import logging
 import math
 import mmap
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
 import numpy as np
 from safetensors.numpy import save
 
 from serve.model.engine import Engine
+from serve.model.memory import layout, lock_any, row_of
 from serve.protocol.request import Request
 from serve.protocol.tensors import Arrays
 
-MAX_BYTES = 2**24  # of a sample as it is sent, as of an output in encoder.py
-# The state of a worker; epoch: when the sample was last emptied, as far as the worker knows.
-WORKER = [("version", "S12"), ("epoch", "f8"), ("began", "f8"), ("rows", "i8")]
-SLOT = [("sequence", "i8"), ("key", "f8"), ("id", "u8")]  # before the row; the key is 0 if empty
 LABEL_BITS = 32  # of `label` in memory, below the sequence number of the row that it is for
-log = logging.getLogger("serve")
-
-
-def row_of(engine: Engine) -> np.dtype:
-    """Return what a row of the sample consists of, a field per tensor."""
-    tensors = [(f"inputs/{tensor.name}", tensor) for tensor in engine.inputs]
-    tensors += [(f"outputs/{tensor.name}", tensor) for tensor in engine.outputs]
-    fields = [(name, tensor.datatype.dtype, tensor.shape[1:]) for name, tensor in tensors]
-    return np.dtype([*fields, ("time", "f8"), ("label", "i8")])
-
-
-def layout(engine: Engine, rows: int, workers: int) -> np.dtype:
-    """Return the layout of the memory: its epoch, and the state and the slots of each worker."""
-    worker, slot = np.dtype(WORKER, align=True), np.dtype(SLOT + row_of(engine).descr, align=True)
-    parts = [("epoch", "f8"), ("workers", worker, workers), ("slots", slot, workers * rows)]
-    return np.dtype(parts, align=True)
-
-
-def allocate(engine: Engine, rows: int, workers: int) -> str | None:
-    """Allocate the memory for a model's sample, for as long as this process lives.
-
-    Returns:
-        The path by which `Sample` opens it, or None if the model cannot be sampled.
-
-    Raises:
-        ValueError: the sample would be too large.
-        OSError: there is not enough memory.
-    """
-    if not engine.batches or any(-1 in t.shape[1:] for t in engine.inputs + engine.outputs):
-        log.warning("%s is not sampled: its rows have no fixed size", engine.name)
-        return None
-    size = row_of(engine).itemsize
-    if rows * size > MAX_BYTES:
-        raise ValueError(
-            f"--sample must be at most {MAX_BYTES // size} for {engine.name}, got {rows}: "
-            f"a row has {size} bytes, and a sample at most {MAX_BYTES}"
-        )
-    file, length = os.memfd_create(engine.name), layout(engine, rows, workers).itemsize
-    os.posix_fallocate(file, 0, length)  # or a write could end the process once memory is full
-    log.info("%s: a sample of %d rows takes %.1f MB", engine.name, rows, length / 1e6)
-    return f"/proc/{os.getpid()}/fd/{file}"
 
 
 class Sample:
@@ -204,12 +157,3 @@ def digest(request: str | None, row: int) -> int:
         return 0
     text = f"{row} {request}".encode(errors="replace")  # JSON may have lone surrogates
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
-
-
-def lock_any(file: int, workers: int) -> int:
-    """Return a worker's place that no other process has; the lock ends with this process."""
-    for place in range(workers):
-        with suppress(OSError):
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-            return place
-    raise OSError(f"the sample's places are taken by {workers} other workers")

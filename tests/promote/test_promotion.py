@@ -4,102 +4,32 @@ import itertools
 import json
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import onnx
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
-from mlflow.entities.model_registry import ModelVersion
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.params import PromoteParams, load_params
-from pipeline.data.load import Dataset
 from pipeline.promote import promotion
 from pipeline.promote.__main__ import main
-from pipeline.promote.champion import make_champion, replace
 from pipeline.promote.roll_back import blocked, roll_back
 from pipeline.tracking import registry
 from pipeline.tracking.registry import logged_model_id
-from pipeline.tracking.store import open_experiment
-from tests.promote.records import CERTIFICATE, METRICS, PARAMS, TAGS
+from tests.promote.records import PARAMS
+from tests.promote.versions import Promote, champion, number, registered_file, set_min_accuracy
 from tests.promote.writes import at_write
-from tests.support import empty_store, write_below
 
-Promote = Callable[[str], dict[str, Any]]
 RecordProperty = Callable[[str, object], None]
 
 # MLflow's own, as it is imported
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")
-
-
-def set_min_accuracy(patch: pytest.MonkeyPatch, least: float) -> None:
-    promote = PromoteParams(min_test_accuracy=least, margin=0.05)
-    params = load_params().model_copy(update={"promote": promote})
-    patch.setattr(promotion, "load_params", lambda: params)
-
-
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
-    (tmp_path / "store.db").write_bytes(empty_store())
-    store = f"sqlite:///{tmp_path}/store.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    write_below(tmp_path, monkeypatch)
-    monkeypatch.setattr(files, "PROJECT", tmp_path)
-    yield MlflowClient(store)
-    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def promote(
-    client: MlflowClient,
-    exported: bytes,
-    small_dataset: Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Promote:
-    """Promote the same network, exported with a note that makes it another file."""
-    run_id = client.create_run(open_experiment(client, "mnist-batchnorm"), tags=TAGS).info.run_id
-    for name, value in PARAMS.items():
-        client.log_param(run_id, name, value)
-    for name, metric in METRICS.items():
-        client.log_metric(run_id, name, metric, step=2)
-    client.set_terminated(run_id)
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
-    files.write_json(files.CERTIFICATE_METRICS, {"passed": True, "flipped": 0})
-    files.write_json(files.ACCURACY, {"batchnorm_mlp": METRICS["test_accuracy"]})
-    for key in NETWORKS:
-        files.write_atomically(files.weights_path(key), key.encode())
-    monkeypatch.setattr(promotion, "load_dataset", lambda: small_dataset)
-    monkeypatch.setattr(promotion, "record_files", lambda _client: {"batchnorm_mlp": run_id})
-    set_min_accuracy(monkeypatch, 0)
-
-    def promote(note: str) -> dict[str, Any]:
-        model = onnx.load_from_string(exported)
-        model.doc_string = note
-        content = model.SerializeToString(deterministic=True)
-        files.write_atomically(files.model_path("batchnorm_mlp"), content)
-        certificate = CERTIFICATE | {"model.sha256": files.sha256(content)}
-        files.write_json(files.CERTIFICATE, certificate)
-        promotion.promote()
-        return files.read_json(files.PROMOTION, "promote")
-
-    return promote
-
-
-def champion(client: MlflowClient) -> ModelVersion:
-    return client.get_model_version_by_alias("mnist-batchnorm", "champion")
-
-
-def number(client: MlflowClient) -> int:
-    return int(champion(client).version)
 
 
 class Killed(BaseException):
@@ -108,11 +38,6 @@ class Killed(BaseException):
 
 def kill() -> None:
     raise Killed
-
-
-def registered_file(client: MlflowClient, version: ModelVersion, name: str) -> Path:
-    folder = client.get_logged_model(logged_model_id(version)).artifact_location
-    return Path(folder.removeprefix("file://")) / name
 
 
 def test_a_registration_that_is_cut_off_leaves_no_pending_model_after_the_next_promotion(
@@ -411,79 +336,3 @@ def test_a_version_keeps_the_weights_of_all_networks_of_its_training(
     path.unlink()
     promote("a")
     assert path.read_bytes() == key.encode()
-
-
-def adapt(client: MlflowClient) -> ModelVersion:
-    """Register a version as if it were adapted from the champion."""
-    path = files.model_path("batchnorm_mlp")
-    run_id = str(champion(client).run_id)
-    version = registry.register(client, run_id, path, "adapted")
-    tags = {"model.sha256": f"adapted {version.version}", "adapted.from": str(number(client))}
-    registry.describe(client, version, tags, "")
-    return client.get_model_version("mnist-batchnorm", version.version)
-
-
-def test_an_adapted_champion_stays_when_its_trained_version_is_judged_again(
-    client: MlflowClient, promote: Promote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    promote("a")
-    replace(client, champion(client), adapt(client))
-    files.PROMOTION.unlink()
-    monkeypatch.setattr(promotion, "registered_model", lambda _version: b"intact")
-    assert promote("a")["alias"] == "champion"
-    assert number(client) == 2
-
-
-def test_a_new_training_is_compared_with_the_trained_version_of_an_adapted_champion(
-    client: MlflowClient, promote: Promote
-) -> None:
-    promote("a")
-    replace(client, champion(client), adapt(client))  # whose file would be an error if it was read
-    assert "less accurate than the champion version 1" in promote("b")["reason"]
-    assert number(client) == 3
-    roll_back()
-    assert number(client) == 2
-
-
-def test_going_back_to_the_trained_version_keeps_what_it_replaced(
-    client: MlflowClient, promote: Promote
-) -> None:
-    for note in ("older", "a"):
-        promote(note)
-    trained, adapted = champion(client), adapt(client)
-    replace(client, trained, adapted)
-    replace(client, adapted, trained)
-    assert number(client) == 2
-    roll_back()
-    assert number(client) == 1
-
-
-def test_a_challenger_that_is_made_champion_is_no_longer_the_challenger(
-    client: MlflowClient, promote: Promote, capsys: pytest.CaptureFixture[str]
-) -> None:
-    promote("a")
-    adapted = adapt(client)
-    registry.move_alias(client, "challenger", str(adapted.version))
-    for said in ("2 is the champion, in place of version 1", "2 is the champion already"):
-        make_champion(2)
-        assert f"version {said}" in capsys.readouterr().out
-    assert registry.find_alias(client, "challenger") is None
-    make_champion(1)
-    assert number(client) == 1
-
-
-def test_only_a_version_of_the_champions_training_is_made_champion_by_hand(
-    client: MlflowClient, promote: Promote
-) -> None:
-    for note in ("a", "b"):
-        promote(note)
-    with pytest.raises(ValueError, match="version 1 does not come from version 2, as the champion"):
-        make_champion(1)
-    with pytest.raises(ValueError, match="no version 9"):
-        make_champion(9)
-    adapt(client)
-    make_champion(3)
-    roll_back()
-    with pytest.raises(ValueError, match="the model of version 3 was rolled back"):
-        make_champion(3)
-    assert number(client) == 2

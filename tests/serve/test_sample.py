@@ -15,8 +15,9 @@ from safetensors.numpy import load
 
 from pipeline.data.load import Dataset
 from serve.model.engine import Engine
+from serve.model.memory import MAX_BYTES, allocate
 from serve.model.metrics import Metrics
-from serve.model.sample import MAX_BYTES, Sample, allocate
+from serve.model.sample import Sample
 from serve.model.served import ServedModel, ServedModels
 from serve.protocol.request import Request
 from serve.protocol.tensors import Arrays
