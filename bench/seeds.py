@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import torch
 from tqdm import tqdm
 
-from pipeline.core.params import TrainParams
+from pipeline.core.params import Recipe
 from pipeline.data.load import load_dataset
 from pipeline.train.loop import initial_network, train
 
@@ -32,7 +32,7 @@ TUTORIAL = {
 def train_losses(key: str, seed: int) -> list[float]:
     """Return the training loss of each epoch."""
     torch.set_num_threads(1)
-    params = TrainParams(epochs=10, batch_size=64, lr=0.01, seed=seed, device="cpu")
+    params = Recipe(epochs=10, batch_size=64, lr=0.01, seed=seed, device="cpu")
     history = train(initial_network(key, seed), load_dataset(), params)
     return [epoch.train_loss for epoch in history]
 

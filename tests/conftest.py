@@ -21,7 +21,7 @@ from models import BatchNormMLP
 from pipeline.certify.server import running_server
 from pipeline.core import files
 from pipeline.core.files import ROOT
-from pipeline.core.params import StudyParams, TrainParams
+from pipeline.core.params import Recipe, StudyParams
 from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.graph import held_out_reference, self_test, to_onnx
 from pipeline.study.experiments import EXPERIMENTS, gather
@@ -96,8 +96,8 @@ def small_dataset() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def train_params() -> TrainParams:
-    return TrainParams(epochs=2, batch_size=64, lr=0.01, seed=0, device="cpu")
+def train_params() -> Recipe:
+    return Recipe(epochs=2, batch_size=64, lr=0.01, seed=0, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +145,7 @@ def study_tables(study_params: StudyParams, shared: Path) -> dict[str, pd.DataFr
 
 
 @pytest.fixture(scope="session")
-def trained_network(small_dataset: Dataset, train_params: TrainParams) -> BatchNormMLP:
+def trained_network(small_dataset: Dataset, train_params: Recipe) -> BatchNormMLP:
     """A batch-normalized network after two epochs, in eval mode; tests change copies of it."""
     torch.manual_seed(0)
     network = BatchNormMLP()

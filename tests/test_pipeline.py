@@ -19,7 +19,7 @@ from pipeline.core.files import ROOT, sha256
 from pipeline.data.dataset import RAW
 from tests.support import Run, set_param, start, wait_for
 
-STAGES = ["train", "export", "certify", "study"]  # and promote, which looks at every repro
+STAGES = ["rehearse", "train", "export", "certify", "study"]  # and promote, at every repro
 REPRO = "dvc repro --all-pipelines"  # the study's too
 MODEL = "artifacts/export/batchnorm_mlp.onnx"
 
@@ -66,7 +66,7 @@ def add_comment(path: Path) -> None:
 
 def test_repro_makes_everything_from_nothing_and_asks_no_proxy(finished_project: Path) -> None:
     project = finished_project
-    assert stages_run(project.with_name("repro.txt").read_text()) == STAGES
+    assert stages_run(project.with_name("repro.txt").read_text()) == STAGES[1:]  # no new network
     certificate = json.loads((project / "artifacts/certify/certificate.json").read_text())
     assert certificate["passed"]
     assert certificate["images"] == 10_000
@@ -87,6 +87,7 @@ def test_the_graph_starts_at_the_data(run: Run) -> None:
     edges = re.findall(r'"([\w./]+)" -> "([\w./:]+)"', run("dvc dag --dot").stdout)
     below = {stage for above, stage in edges if above == "data.dvc"}
     assert below == {"train", "export", "certify", "promote", "study/dvc.yaml:study"}
+    assert ("rehearse", "train") in edges
     assert ("train", "export") in edges
     assert ("export", "certify") in edges
     assert ("certify", "promote") in edges
@@ -108,10 +109,11 @@ def test_nothing_changed_runs_nothing_but_promote_which_judges_nothing_again(
     [
         ("models/mlp.py", STAGES),
         ("pipeline/data/load.py", STAGES),
-        ("pipeline/train/step.py", ["train", "study"]),
-        ("pipeline/export/fold.py", ["export", "certify"]),
+        ("pipeline/rehearse/rehearsal.py", ["rehearse"]),
+        ("pipeline/train/step.py", ["rehearse", "train", "study"]),
+        ("pipeline/export/fold.py", ["rehearse", "export", "certify"]),
         ("pipeline/certify/figure.py", ["certify"]),
-        ("serve/model/drift.py", ["export", "certify"]),
+        ("serve/model/drift.py", ["rehearse", "export", "certify"]),
         ("serve/http/app.py", ["certify"]),
         ("pipeline/adapt/re_estimate/__init__.py", ["study"]),
         ("pipeline/study/figures.py", ["study"]),
@@ -212,7 +214,8 @@ def test_metrics_and_plots_show_both_networks(run: Run, project: Path) -> None:
     table = run("dvc metrics show").stdout
     assert max(len(line) for line in table.splitlines()) <= 100
     metrics = json.loads(run("dvc metrics show --json").stdout)[""]["data"]
-    assert set(metrics["metrics/test_accuracy.json"]["data"]) == set(NETWORKS)
+    for name in ("test_accuracy", "parameters"):
+        assert set(metrics[f"metrics/{name}.json"]["data"]) == set(NETWORKS)
     assert set(metrics["metrics/certificate.json"]["data"]) == {
         "passed",
         "flipped",
@@ -339,7 +342,7 @@ def test_push_and_pull_bring_back_data_and_artifacts(run: Run, project: Path) ->
     assert stages_run(run("dvc repro --dry").stdout) == []
 
 
-@pytest.mark.parametrize("stage", ["train", "export", "certify", "promote", "study", "trace"])
+@pytest.mark.parametrize("stage", [*STAGES, "promote", "trace"])
 def test_help_is_printed_and_nothing_runs(run: Run, project: Path, stage: str) -> None:
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")}

@@ -25,6 +25,7 @@ LOCKS = PROJECT / ".dvc" / "tmp"
 # outside these folders: the last verdict and adapted model, and the records, which hold times.
 ARTIFACTS = ROOT / "artifacts"
 HISTORY = ARTIFACTS / "train" / "history.csv"
+VALIDATION = ARTIFACTS / "train" / "validation.csv"
 PREDICTIONS = ARTIFACTS / "train" / "predictions.csv"
 LOSSES_FIGURE = ARTIFACTS / "train" / "losses.png"
 CERTIFICATE = ARTIFACTS / "certify" / "certificate.json"
@@ -35,6 +36,7 @@ PROMOTION = ARTIFACTS / "promotion.json"
 ADAPTED_MODEL = ARTIFACTS / "adapt" / "model.onnx"
 
 # Kept in Git, so that `dvc metrics diff` works in any clone.
+PARAMETERS = ROOT / "metrics" / "parameters.json"
 ACCURACY = ROOT / "metrics" / "test_accuracy.json"
 CERTIFICATE_METRICS = ROOT / "metrics" / "certificate.json"
 
@@ -42,6 +44,11 @@ CERTIFICATE_METRICS = ROOT / "metrics" / "certificate.json"
 def weights_path(key: str) -> Path:
     """Return the path of a network's trained weights."""
     return ARTIFACTS / "train" / f"{key}.safetensors"
+
+
+def partial_path(key: str, ending: str) -> Path:
+    """Return the path of a file of a network's training for as long as others are not finished."""
+    return ARTIFACTS / "partial" / f"{key}.{ending}"
 
 
 def confusion_path(key: str) -> Path:

@@ -4,9 +4,9 @@ import re
 import reprlib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -32,14 +32,45 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class TrainParams(Section):
-    """How every network is trained."""
+class Recipe(Section):
+    """How a network is trained."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)  # batch normalization needs two images
     lr: Positive
     seed: int = Field(ge=0, lt=2**63)
     device: Device
+    optimizer: str = "SGD"
+    optimizer_options: dict[str, Any] = {}
+    schedule: str | None = None
+    schedule_options: dict[str, Any] = {}
+    validation_images: int = Field(ge=0, default=0)
+    threads: int = Field(ge=1, default=1)
+
+
+class TrainParams(Recipe):
+    """How the networks are trained; `networks` has the recipes of those that have their own."""
+
+    networks: dict[Key, Recipe] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, section: Any) -> Any:
+        """Add to each network's own values those that all share."""
+        networks = section.get("networks") if isinstance(section, dict) else None
+        if not isinstance(networks, dict):
+            return section
+        shared = {name: value for name, value in section.items() if name != "networks"}
+        complete = {
+            key: shared | own if isinstance(own, dict) else own for key, own in networks.items()
+        }
+        return section | {"networks": complete}
+
+
+def own_params(key: str, train: dict[str, Any]) -> dict[str, Any]:
+    """Return a network's recipe, given the section `train` as a dict."""
+    shared = {name: value for name, value in train.items() if name != "networks"}
+    return shared | train.get("networks", {}).get(key, {})
 
 
 class ExportParams(Section):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from pipeline.core import files
-from pipeline.core.params import Section
+from pipeline.core.params import Section, load_params
 from pipeline.core.stage import described
 
 
@@ -36,8 +36,11 @@ class Provenance(BaseModel):
     @classmethod
     def take(cls, stage: str, params: Section, data_md5: str) -> "Provenance":
         """Return the provenance of a stage that starts now."""
-        code = trees_of([folder for folder in described(stage)["deps"] if folder != "data"])
-        return cls(stage=stage, data_md5=data_md5, params=params.model_dump(), code=code)
+        others = ("data", "metrics")
+        code = trees_of([path for path in described(stage)["deps"] if not path.startswith(others)])
+        return cls(
+            stage=stage, data_md5=data_md5, params=params.model_dump(exclude_unset=True), code=code
+        )
 
     @classmethod
     def read(cls, stage: str) -> "Provenance":
@@ -68,9 +71,11 @@ class Provenance(BaseModel):
         try:
             trees = git("rev-parse", *(f"{commit}:{folder}" for folder in self.code))
             params = YAML(typ="safe").load(git("show", f"{commit}:params.yaml"))
+            section = type(getattr(load_params(), self.stage)).model_validate(params[self.stage])
         except ValueError:
             return False
-        return trees.split() == [*self.code.values()] and params[self.stage] == self.params
+        same = section.model_dump(exclude_unset=True) == self.params
+        return same and trees.split() == [*self.code.values()]
 
 
 def params_sha256(params: dict[str, Any]) -> str:

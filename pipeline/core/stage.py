@@ -6,7 +6,8 @@ code edited while a stage runs would be recorded as what made the outputs, and w
 
 import argparse
 import sys
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -71,13 +72,14 @@ def check_inputs(stage: str) -> None:
 
 def read_inputs(stage: str) -> dict[str, str]:
     """Return the SHA-256 and the change time of each file that the stage depends on, so that an
-    edit that is undone is noticed, and each section of params.yaml that it reads."""
+    edit that is undone is noticed, and what it reads of params.yaml."""
     from pathspec import GitIgnoreSpec
 
     params, description = _load_yaml(files.ROOT / "params.yaml"), described(stage)
     ignored = GitIgnoreSpec.from_lines((files.ROOT / ".dvcignore").read_text().splitlines())
+    names = description.get("params", [])  # "section" or "section.name"
     inputs = {
-        f"params.yaml: {section}": str(params[section]) for section in description.get("params", [])
+        f"params.yaml: {name}": str(reduce(getitem, name.split("."), params)) for name in names
     }
     for dependency in description["deps"]:
         path = files.ROOT / dependency

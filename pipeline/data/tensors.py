@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.data.load import Dataset
+
+BATCH = 500  # images that are evaluated at once: all of them would need gigabytes in wide networks
 
 
 class Tensors(NamedTuple):
@@ -32,3 +34,9 @@ def scale_pixels(images: np.ndarray) -> Tensor:
     """Return images (N, height, width) uint8 as float32 in [-1, 1], bit for bit as torchvision's
     `ToTensor` and `Normalize(0.5, 0.5)` do."""
     return torch.tensor(images, dtype=torch.float32).div_(255).sub_(0.5).div_(0.5)
+
+
+@torch.inference_mode()
+def logits_of(network: nn.Module, x: Tensor) -> Tensor:
+    """Return a network's logits (N, classes) for images (N, …), in the mode that it is in."""
+    return torch.cat([network(batch) for batch in x.split(BATCH)])

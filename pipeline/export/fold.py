@@ -5,7 +5,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule, Node, symbolic_trace
 from torch.fx.experimental.optimization import fuse
 
 from pipeline.data.dataset import SCALE, SHIFT
@@ -28,7 +28,9 @@ def fold(network: nn.Module) -> GraphModule:
     if any(module.training for module in network.modules()):
         raise ValueError("the network is in train mode: call network.eval() before exporting it")
     try:
-        folded = fuse(copy.deepcopy(network).double(), inplace=True)
+        traced = symbolic_trace(copy.deepcopy(network).double())
+        separate(traced)
+        folded = fuse(traced, inplace=True, no_trace=True)
     except Exception as error:  # PyTorch raises a different type for each cause
         raise ValueError(
             f"{type(network).__name__} cannot be exported: {error}\nIts forward must not depend on "
@@ -44,6 +46,18 @@ def fold(network: nn.Module) -> GraphModule:
 def layer(network: GraphModule, node: Node) -> nn.Module | None:
     """Return the module that a node of the graph calls, None if it calls none."""
     return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def separate(network: GraphModule) -> None:
+    """Give each call of a module after its first a copy of its own, in place: only one of them may
+    be followed by batch normalization."""
+    called = set()
+    for node in network.graph.find_nodes(op="call_module"):
+        module = network.get_submodule(str(node.target))
+        if module in called:
+            network.add_submodule(node.name, copy.deepcopy(module))
+            node.target = node.name
+        called.add(module)
 
 
 def first_layer(network: GraphModule) -> Node:

@@ -37,7 +37,7 @@ class Promotion(BaseModel):
 def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
     """Print the accuracies, the certificate, the verdict and its reason, and what to do next."""
     trained = files.read_json(files.ACCURACY, "train")
-    accuracies = [f"{NETWORKS[key].title} {accuracy:.2%}" for key, accuracy in trained.items()]
+    accuracies = [f"{NETWORKS[key].title} {trained[key]:.2%}" for key in NETWORKS if key in trained]
     certificate = files.read_json(files.CERTIFICATE, "certify")
     flipped, images = certificate["flipped"]["server"], certificate["images"]
     rows = {

@@ -11,7 +11,8 @@ from mlflow.entities import Run
 from pydantic import ValidationError
 
 from pipeline.core import files
-from pipeline.core.provenance import Provenance, git, params_sha256
+from pipeline.core.params import own_params
+from pipeline.core.provenance import Provenance, git
 from pipeline.data.dataset import DATA, DIGESTS, RAW, pinned_md5
 from pipeline.data.load import read_file
 from pipeline.trace.subject import Check, GapError, Subject
@@ -49,11 +50,13 @@ def check_parameters(subject: Subject) -> str:
     """The run's parameters have the hash that run, version and model are tagged with."""
     assert subject.run
     params = {n: value for n, value in subject.run.data.params.items() if n != "network"}
-    if the_one(subject, "params.sha256") != params_sha256(params):
+    network = network_of(subject.run)
+    own = own_params(network, provenance_of(subject).params)
+    if params != {name: str(value) for name, value in own.items()}:
         raise GapError("broken", f"the run has {params}, not what the weights were trained with")
-    network = subject.run.data.params.get("network")
-    if network != network_of(subject.run):
-        raise GapError("broken", f"the run {subject.run.info.run_name} has the network {network!r}")
+    found = subject.run.data.params.get("network")
+    if found != network:
+        raise GapError("broken", f"the run {subject.run.info.run_name} has the network {found!r}")
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 
@@ -73,18 +76,29 @@ def check_commit(subject: Subject) -> str:
         raise GapError("broken", f"{commit!r} is not a commit")
     try:
         title = git("log", "-1", "--format=%s", f"{commit}^{{commit}}")
-        provenance = Provenance.model_validate_json(the_one(subject, "provenance"))
-    except ValidationError as error:
-        raise GapError("broken", "the tag provenance is not what the stage wrote") from error
     except ValueError as error:
         raise GapError("missing", f"{commit!r} is not in this repository") from error
-    if provenance.content_tags()["params.sha256"] != the_one(subject, "params.sha256"):
-        raise GapError("broken", "the tag provenance has other parameters than the run")
-    if provenance.is_at(commit):
+    if provenance_of(subject).is_at(commit):
         return f"{commit}, clean: {title}"
     if dirty != "false":
         raise GapError("unchecked", f"{commit}, dirty: with changes that were not committed")
     raise GapError("broken", f"{commit} has other code or parameters than the training had")
+
+
+def provenance_of(subject: Subject) -> Provenance:
+    """Return the provenance that the run is tagged with.
+
+    Raises:
+        GapError: it is not what the stage wrote, or does not have the hash of the parameters that
+            run, version and model are tagged with.
+    """
+    try:
+        provenance = Provenance.model_validate_json(the_one(subject, "provenance"))
+    except ValidationError as error:
+        raise GapError("broken", "the tag provenance is not what the stage wrote") from error
+    if provenance.content_tags()["params.sha256"] != the_one(subject, "params.sha256"):
+        raise GapError("broken", "the tag provenance has other parameters than the run")
+    return provenance
 
 
 def check_data(subject: Subject) -> str:

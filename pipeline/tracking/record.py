@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch, read_history
-from pipeline.core.params import load_params
+from pipeline.core.params import load_params, own_params
 from pipeline.core.provenance import Provenance, git
 from pipeline.data.dataset import NAME
 
@@ -112,7 +112,9 @@ def read_record(stage: str, key: str) -> Record:
 
 def epoch_points(row: Epoch, time_ms: int) -> list[Point]:
     """Return the metrics of an epoch that ended at that time."""
-    return [Point(name, getattr(row, name), time_ms, row.epoch) for name in Epoch._fields[1:]]
+    metrics = {name: value for name, value in row._asdict().items() if value is not None}
+    del metrics["epoch"]
+    return [Point(name, value, time_ms, row.epoch) for name, value in metrics.items()]
 
 
 def verdict_points(time_ms: int) -> list[Point]:
@@ -151,12 +153,11 @@ def content_of(record: Record) -> Content:
 
 def training(record: Record) -> Content:
     """Return the content of a training's run."""
-    params = record.provenance.params
+    params = own_params(record.key, record.provenance.params)
+    recipe = ", ".join(f"{name} {value}" for name, value in params.items() if value)
     return Content(
         experiment=load_params().tracking.experiment,
-        text=f"{NETWORKS[record.key].title} trained on {NAME} by plain SGD: {params['epochs']} "
-        f"epochs, batch size {params['batch_size']}, learning rate {params['lr']}, seed "
-        f"{params['seed']}",
+        text=f"{NETWORKS[record.key].title} trained on {NAME}: {recipe}",
         params={"network": record.key, **params},
         identity={"weights.sha256": record.result_sha256, **record.provenance.content_tags()},
         tags={},

@@ -1,7 +1,7 @@
 """Shows trainings as they run: a bar per network in a terminal, a line per epoch elsewhere."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -22,13 +22,16 @@ def describe(row: Epoch, epochs: int) -> str:
 
 
 @contextmanager
-def bars(epochs: int) -> Iterator[Callable[[str, Epoch | None], None]]:
-    """Yield a function that shows the last epoch of a network's training, None at its start."""
+def bars(epochs: Mapping[str, int]) -> Iterator[Callable[[str, Epoch | None], None]]:
+    """Yield a function that shows the last epoch of a network's training, None at its start.
+
+    epochs: of each network's training.
+    """
     width = max(len(network.title) for network in NETWORKS.values())
     by_key = {
         key: tqdm(
             desc=f"{network.title:<{width}}",
-            total=epochs,
+            total=epochs[key],
             position=position,
             bar_format=FORMAT,
             dynamic_ncols=True,
@@ -40,7 +43,7 @@ def bars(epochs: int) -> Iterator[Callable[[str, Epoch | None], None]]:
     def show(key: str, row: Epoch | None) -> None:
         bar = by_key[key]
         if row and bar.disable:
-            print(key, describe(row, epochs), flush=True)
+            print(key, describe(row, epochs[key]), flush=True)
         elif row:
             bar.n = row.epoch
             bar.set_postfix_str(f"loss {row.train_loss:.4f}, accuracy {row.test_accuracy:.2%}")

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from importlib import import_module
 from queue import Queue
-from typing import Any
+from typing import Any, cast
 
 from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
@@ -24,7 +24,8 @@ from pipeline.core.stage import check_inputs
 from pipeline.tracking.record import Record, epoch_points
 from pipeline.tracking.tasks import follow_trainings, record_or_warn
 from pipeline.train.bars import bars, describe
-from pipeline.train.trainers import Answers, Trainers
+from pipeline.train.finished import Answers, Finished
+from pipeline.train.trainers import Trainers
 
 Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
 
@@ -37,8 +38,20 @@ Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch 
 )
 def train_network(key: str, trainers: Trainers, report: Report) -> State:
     """Train one network in a process of its own, and report its start, every epoch and its end."""
-    process, record = trainers.take(key)
-    params, history, answers, message = record.provenance.params, [], [], ""
+    if finished := trainers.finished.get(key):
+        print(f"{NETWORKS[key].title} is already trained: its training is taken as it is")
+        report(finished.record, finished.history[-1])
+        return Completed(data=finished)
+    with trainers.free:
+        return follow(key, trainers, report)
+
+
+def follow(key: str, trainers: Trainers, report: Report) -> State:
+    """Follow a trainer from its start to its end; see `train_network`."""
+    if not (trainer := trainers.take(key)):
+        return Failed(name="Interrupted", message=f"interrupted before the training of {key}")
+    process, record = trainer
+    params, history, answers, message = trainers.params(key), [], [], ""
     log = get_run_logger()
     log.info("training %s with %s", NETWORKS[key].title, params)
     report(record, None)
@@ -57,16 +70,21 @@ def train_network(key: str, trainers: Trainers, report: Report) -> State:
                 message = line.strip()
                 log.info(message)
     if process.returncode == 0:
+        try:
+            check_inputs("train")  # or what is kept could be of other code than its provenance says
+        except ValueError as error:
+            return Failed(message=str(error))
+        finished = Finished(record=record, history=history, answers=answers)
+        finished.keep()
         import_module("pipeline.train.results")  # takes a second: while another network trains
-
-        return Completed(data=(record, history, answers))
+        return Completed(data=finished)
     killed = process.returncode < 0
     report(record.end("KILLED" if killed else "FAILED"), None)
     if not killed:
         return Failed(message=message.removeprefix("error: "))
-    interrupted = process.returncode == -signal.SIGINT
+    trainers.interrupted |= process.returncode == -signal.SIGINT
     message = f"signal {-process.returncode} ended the training of {key}"
-    return Failed(name="Interrupted" if interrupted else "Killed", message=message)
+    return Failed(name="Interrupted" if trainers.interrupted else "Killed", message=message)
 
 
 def read_line(line: str) -> dict[str, Any]:
@@ -86,8 +104,14 @@ def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answe
     write_history(histories)
     write_predictions(answers)
     write_figures(histories, answers)
-    accuracies = {key: history[-1].test_accuracy for key, history in histories.items()}
-    files.write_json(files.ACCURACY, accuracies)
+    last = {key: history[-1] for key, history in histories.items()}
+    validated = {
+        key: row.validation_accuracy
+        for key, row in last.items()
+        if row.validation_accuracy is not None
+    }
+    accuracies = {key: row.test_accuracy for key, row in last.items()}
+    files.write_json(files.ACCURACY, accuracies | ({"validation": validated} if validated else {}))
 
 
 @flow(name="train")
@@ -98,7 +122,7 @@ def train_networks(provenance: Provenance, trainers: Trainers) -> State:
     following = follow_trainings.submit(records)
     state: State = Failed()
     try:
-        with bars(provenance.params["epochs"]) as show:
+        with bars({key: trainers.params(key)["epochs"] for key in NETWORKS}) as show:
 
             def report(record: Record, row: Epoch | None) -> None:
                 show(record.key, row)
@@ -123,13 +147,16 @@ def train_and_compare(provenance: Provenance, trainers: Trainers, report: Report
     try:
         wait([*trainings.values()])
     finally:
+        trainers.interrupted = True
         wait([*trainings.values()])  # after Ctrl-C, which ends the trainers too
     for training in trainings.values():
         if not training.state.is_completed():
             return Failed(message=training.state.message)
-    trained: dict[str, Any] = {key: training.result() for key, training in trainings.items()}
-    histories = {key: history for key, (_, history, _) in trained.items()}
-    answers = {key: its_answers for key, (_, _, its_answers) in trained.items()}
+    trained = {key: cast(Finished, training.result()) for key, training in trainings.items()}
+    histories = {key: finished.history for key, finished in trained.items()}
+    answers = {key: finished.answers for key, finished in trained.items()}
+    for finished in trained.values():
+        finished.publish()
     compared = compare_networks(histories, answers, return_state=True)
     if not compared.is_completed():
         return compared
@@ -137,7 +164,7 @@ def train_and_compare(provenance: Provenance, trainers: Trainers, report: Report
         check_inputs("train")  # or the lineage would be wrong
     except ValueError as error:
         return Failed(message=str(error))
-    for record, _, _ in trained.values():
-        record.write()
     provenance.write()  # the last: it says that the rest is there
+    for finished in trained.values():
+        finished.forget()
     return Completed()

@@ -11,7 +11,7 @@ from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch
 from pipeline.data.dataset import CLASS_NAMES
-from pipeline.train.trainers import Answers
+from pipeline.train.finished import Answers
 
 
 def write_predictions(answers: Mapping[str, Answers]) -> None:

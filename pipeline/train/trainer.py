@@ -1,6 +1,6 @@
-"""Trains one network in a process of its own: `python -m pipeline.train.trainer KEY PARAMS`.
+"""Trains one network in a process of its own: `python -m pipeline.train.trainer KEY RECIPE`.
 
-Writes artifacts/train/<key>.safetensors, and prints each epoch, and then the answers to the test
+Writes artifacts/partial/<key>.safetensors, and prints each epoch, and then the answers to the test
 images, as lines of JSON. The stage passes the parameters that it records, since those in
 params.yaml may change in the meantime.
 """
@@ -10,34 +10,34 @@ import json
 import sys
 
 import torch
-from safetensors.torch import save
 
 from models import NETWORKS
 from pipeline.core import files
-from pipeline.core.params import TrainParams
+from pipeline.core.params import Recipe
 from pipeline.data.load import load_dataset
 from pipeline.data.tensors import scale_pixels
 from pipeline.tracking.record import now_ms
 from pipeline.train.loop import initial_network, predict, train
+from pipeline.train.weights import weights_of
 
 
 def main() -> None:
-    """Train the named network with one thread."""
+    """Train the named network."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.train.trainer", description=__doc__)
     parser.add_argument("key", choices=NETWORKS, help="the network to train")
-    parser.add_argument("params", type=TrainParams.model_validate_json, help="as JSON")
+    parser.add_argument("recipe", type=Recipe.model_validate_json, help="as JSON")
     arguments = parser.parse_args()
-    key, params = arguments.key, arguments.params
-    torch.set_num_threads(1)
+    key, recipe = arguments.key, arguments.recipe
+    torch.set_num_threads(recipe.threads)
     with files.locked(f"train-{key}"):  # a killed pipeline may leave a trainer behind
         try:
-            dataset, network = load_dataset(), initial_network(key, params.seed)
-            for row in train(network, dataset, params):
+            dataset, network = load_dataset(), initial_network(key, recipe.seed)
+            for row in train(network, dataset, recipe):
                 print(json.dumps({"epoch": row, "time_ms": now_ms()}), flush=True)
         except (OSError, ValueError, FloatingPointError) as error:
             sys.exit(f"error: {key}: {error}")
         network.cpu()
-        files.write_atomically(files.weights_path(key), save(network.state_dict()))
+        files.write_atomically(files.partial_path(key, "safetensors"), weights_of(network))
         predictions = predict(network, scale_pixels(dataset.test_images)).tolist()
         answers = zip(dataset.test_labels.tolist(), predictions, strict=True)
         print(json.dumps({"answers": list(answers)}))

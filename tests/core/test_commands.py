@@ -15,7 +15,8 @@ SLOW = {
     *("torch", "uvicorn"),
 }
 COMMANDS = [
-    *("pipeline.data", "pipeline.train", "pipeline.export", "pipeline.certify", "pipeline.promote"),
+    *("pipeline.data", "pipeline.rehearse", "pipeline.train", "pipeline.export"),
+    *("pipeline.certify", "pipeline.promote"),
     *("pipeline.study", "pipeline.trace", "pipeline.tracking", "serve"),
 ]
 PRINT = """

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from models import NETWORKS
 from pipeline.core.files import ROOT, model_path
-from pipeline.core.params import Params, load_params
+from pipeline.core.params import Params, TrainParams, load_params, own_params
 from serve.protocol.messages import MAX_ROWS
 
 Load = Callable[[object], Params]
@@ -55,6 +55,14 @@ def test_the_file_in_the_project_is_the_tutorials_recipe() -> None:
         ({"train__batch_size": 1}, "train.batch_size must be greater than or equal to 2, got 1"),
         ({"train__device": "tpu"}, "train.device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ({"train__momentum": 0.9}, "train.momentum is not a known parameter"),
+        ({"train__threads": 0}, "train.threads must be greater than or equal to 1, got 0"),
+        ({"train__networks": {"cnn": {}}}, "must be a network of models/"),
+        (
+            {"train__networks": {"simple_mlp": {"lr": 0}}},
+            "networks.simple_mlp.lr must be gre",
+        ),
+        ({"train__networks": {"simple_mlp": 1}}, "train.networks.simple_mlp must be"),
+        ({"train__networks": {"simple_mlp": {"a": 1}}}, "train.networks.simple_mlp.a is not a k"),
         (
             {"export__network": "cnn"},
             f"export.network must be a network of models/: {', '.join(NETWORKS)}, got 'cnn'",
@@ -149,3 +157,12 @@ def test_a_process_reads_the_file_once_whatever_becomes_of_it(tmp_path: Path) ->
     params = load_params(path)
     path.write_text("garbage")
     assert load_params(path) is params
+
+
+def test_a_network_has_its_own_recipe_where_it_differs(load: Load) -> None:
+    params = load(content(train__networks={"batchnorm_mlp": {"lr": 0.5}})).train
+    section = params.model_dump(exclude_unset=True)
+    assert own_params("batchnorm_mlp", section)["lr"] == 0.5
+    assert own_params("simple_mlp", section)["lr"] == params.lr
+    assert own_params("batchnorm_mlp", section)["epochs"] == params.epochs
+    assert TrainParams.model_validate(section).model_dump(exclude_unset=True) == section

@@ -14,7 +14,7 @@ from safetensors.numpy import load
 
 from models import NETWORKS
 from pipeline.certify.server import running_server
-from pipeline.core.params import TrainParams
+from pipeline.core.params import Recipe
 from pipeline.data.load import load_dataset
 from pipeline.export.graph import held_out_reference, self_test, to_onnx
 from pipeline.train.loop import initial_network, train
@@ -36,7 +36,7 @@ NOT_COUNTED = {"drift": False, "sample": False}
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The files of both networks after a quick epoch of MNIST."""
     dataset, folder = load_dataset(), tmp_path_factory.mktemp("models")
-    params = TrainParams(epochs=1, batch_size=64, lr=0.1, seed=0, device="cpu")
+    params = Recipe(epochs=1, batch_size=64, lr=0.1, seed=0, device="cpu")
     for key, (_, title, color, _) in NETWORKS.items():
         network = initial_network(key, 0)
         *_, last = train(network, dataset, params)

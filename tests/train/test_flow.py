@@ -1,6 +1,8 @@
 """The flow of the stage `train` with trainers that only pretend, and a real store of MLflow."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from pipeline.core.provenance import Provenance
 from pipeline.data.dataset import pinned_md5
 from pipeline.tracking.record import read_record
 from pipeline.train import flow, trainers
+from pipeline.train.finished import find_finished
 from pipeline.train.trainers import Trainers
 from tests.support import empty_store, free_port, write_below
 
@@ -65,7 +68,7 @@ def statuses(artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list
             return popen(command, **options)  # type: ignore[call-overload]
         key, status = command[-2], statuses[command[-2]].pop(0)
         if status == 0:
-            files.write_atomically(files.weights_path(key), key.encode())
+            files.write_atomically(files.partial_path(key, "safetensors"), key.encode())
         rows = json.dumps(HISTORY)
         return popen([sys.executable, "-c", TRAINER, rows, str(status)], **options)  # type: ignore[call-overload]
 
@@ -214,6 +217,60 @@ def test_a_trainer_that_failed_fails_the_flow_at_once(
     assert statuses["batchnorm_mlp"] == [0]
     assert runs(artifacts) == sorted((key, "FAILED", 2) for key in NETWORKS)
     assert not files.provenance_path("train").exists()
+
+
+@pytest.mark.parametrize("status", [1, -signal.SIGINT])
+def test_the_training_of_one_that_fails_is_repeated_alone(
+    statuses: dict[str, list[int]], artifacts: Path, status: int
+) -> None:
+    statuses["batchnorm_mlp"] = [status]
+    assert run_flow().is_failed()
+    shutil.rmtree(artifacts / "artifacts/train", ignore_errors=True)  # as DVC does
+    statuses.update({"simple_mlp": [], "batchnorm_mlp": [0]})
+    assert run_flow().is_completed()
+    assert read_history() == dict.fromkeys(NETWORKS, HISTORY)
+    assert {files.weights_path(key).read_text() for key in NETWORKS} == set(NETWORKS)
+    finished = [name for name, status, epochs in runs(artifacts) if status == "FINISHED"]
+    assert finished == sorted(NETWORKS)
+    assert not [*(artifacts / "artifacts/partial").iterdir()]
+    statuses.update({key: [0] for key in NETWORKS})
+    assert run_flow().is_completed()  # of which nothing is kept
+    assert statuses == {key: [] for key in NETWORKS}
+
+
+@pytest.mark.parametrize("change", ["provenance", "weights", "record"])
+def test_a_training_of_other_inputs_or_with_a_damaged_file_is_not_taken(
+    statuses: dict[str, list[int]], artifacts: Path, change: str
+) -> None:
+    statuses["batchnorm_mlp"] = [1]
+    assert run_flow().is_failed()
+    provenance = PROVENANCE
+    if change == "provenance":
+        provenance = PROVENANCE.model_copy(update={"data_md5": "0123.dir"})
+    else:
+        ending = {"weights": "safetensors", "record": "json"}[change]
+        files.partial_path("simple_mlp", ending).write_bytes(b"")
+    assert not find_finished("simple_mlp", provenance)
+
+
+def test_no_more_networks_are_trained_at_a_time_than_there_are_cores_for(
+    statuses: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    two_threads = Provenance.take("train", PARAMS.model_copy(update={"threads": 2}), pinned_md5())
+    started = Trainers(two_threads)
+    assert statuses == {"simple_mlp": [], "batchnorm_mlp": [0]}
+    assert flow.train_networks(two_threads, started, return_state=True).is_completed()
+    assert statuses == {key: [] for key in NETWORKS}
+
+
+def test_after_ctrl_c_no_other_network_is_trained(
+    statuses: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    statuses["simple_mlp"] = [-signal.SIGINT]
+    assert run_flow().is_failed()
+    assert statuses["batchnorm_mlp"] == [0]
 
 
 def test_a_flow_whose_inputs_changed_records_no_finished_run(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.history import Epoch
-from pipeline.core.params import TrainParams
+from pipeline.core.params import Recipe
 from pipeline.data.load import Dataset
 from pipeline.train import trainer
 from pipeline.train.loop import initial_network, train
@@ -28,7 +28,7 @@ def folder(small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("key", NETWORKS)
 def test_the_trainer_writes_what_train_returns(
     key: str,
-    train_params: TrainParams,
+    train_params: Recipe,
     small_dataset: Dataset,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -37,7 +37,7 @@ def test_the_trainer_writes_what_train_returns(
     trainer.main()
     network = initial_network(key, train_params.seed)
     expected = list(train(network, small_dataset, train_params))
-    weights = load_file(files.weights_path(key))
+    weights = load_file(files.partial_path(key, "safetensors"))
     torch.testing.assert_close(weights, dict(network.state_dict()), rtol=0, atol=0)
     *rows, answers = map(json.loads, capsys.readouterr().out.splitlines())
     assert [Epoch(*row["epoch"]) for row in rows] == expected
@@ -47,18 +47,16 @@ def test_the_trainer_writes_what_train_returns(
 
 
 def test_a_training_that_fails_writes_nothing_and_names_the_network(
-    train_params: TrainParams, monkeypatch: pytest.MonkeyPatch
+    train_params: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = train_params.model_copy(update={"lr": 1e30}).model_dump_json()
     monkeypatch.setattr(sys, "argv", ["trainer", "simple_mlp", broken])
     with pytest.raises(SystemExit, match=r"error: simple_mlp: the loss is .* lower train\.lr"):
         trainer.main()
-    assert not files.weights_path("simple_mlp").exists()
+    assert not files.partial_path("simple_mlp", "safetensors").exists()
 
 
-def test_a_trainer_does_without_pytorchs_compiler(
-    train_params: TrainParams, tmp_path: Path
-) -> None:
+def test_a_trainer_does_without_pytorchs_compiler(train_params: Recipe, tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""Builds, trains for two steps, saves and exports every network: the stage `rehearse`."""
