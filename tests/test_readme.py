@@ -26,6 +26,7 @@ from pipeline.core.provenance import Provenance
 from pipeline.tracking.live import follow
 from pipeline.tracking.record import Record, epoch_points, now_ms
 from pipeline.tracking.registry import logged_model_id
+from tests.serve.process import wait_until
 from tests.support import Run
 
 README = (ROOT / "README.md").read_text()
@@ -150,7 +151,7 @@ def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
     store = f"sqlite:///{project}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     records: Queue[Record | None] = Queue()
-    following = Thread(target=follow, args=(records,))
+    following = Thread(target=follow, args=(records, lambda _key, _run: None))
     following.start()
     provenance = Provenance.take("train", load_params().train, "0123.dir")
     record = Record.start("simple_mlp", provenance)
@@ -158,10 +159,9 @@ def test_mlflow_shows_the_epochs_of_a_training_that_is_running(
         record = record.add(epoch_points(Epoch(epoch, 1 / epoch, 1 / epoch, 0.9123), now_ms()))
         records.put(record)
     client = MlflowClient(store)
-    running_now = "attributes.status = 'RUNNING'"
-    while not (found := client.search_runs(["1"], running_now)) or not found[0].data.metrics:
-        time.sleep(0.1)
-    run_id = found[0].info.run_id
+    running_now = "attributes.status = 'RUNNING' and metrics.train_loss > 0"
+    wait_until(lambda: len(client.search_runs(["1"], running_now)) == 1, 60)
+    run_id = client.search_runs(["1"], running_now)[0].info.run_id
     page.goto(f"{UI}#/experiments/1/runs/{run_id}?workflowType=machine_learning")
     page.get_by_text("Running", exact=True).first.wait_for()
     page.get_by_text("0.9123").first.wait_for()

@@ -16,25 +16,23 @@ from torch.fx import GraphModule
 from tqdm import tqdm
 
 from pipeline.core.inference import ENCODINGS, infer
-from pipeline.data.tensors import scale_pixels
+from pipeline.data.tensors import logits_of, scale_pixels
 
-BATCH_SIZES = (1, 7, 64, 10_000)
+BATCH_SIZES = (1, 7, 64, 1000)
 
 
-@torch.inference_mode()
 def pytorch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return PyTorch's logits in eval mode, float32."""
-    return network.eval()(scale_pixels(images)).numpy()
+    return logits_of(network.eval(), scale_pixels(images)).numpy()
 
 
-@torch.inference_mode()
 def folded_logits(folded: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return the logits of the folded network before it is rounded for the file, float64."""
-    return folded(torch.tensor(images).double()).numpy()
+    return logits_of(folded, torch.tensor(images).double()).numpy()
 
 
 def file_logits(
-    model: Path, images: np.ndarray, optimize: bool, batch_size: int = 10_000
+    model: Path, images: np.ndarray, optimize: bool, batch_size: int = BATCH_SIZES[-1]
 ) -> np.ndarray:
     """Return ONNX Runtime's logits, with or without its graph optimizations, float32."""
     options = ort.SessionOptions()

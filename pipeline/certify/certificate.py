@@ -1,5 +1,6 @@
 """The certificate of an exported network: every backend compared with PyTorch."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -74,7 +75,7 @@ def certificates(data: Dataset, params: CertifyParams) -> dict[str, dict[str, An
     """Return the certificate of each network's exported file."""
     models = {key: files.require(files.model_path(key), "export") for key in NETWORKS}
     named = [f"{key}={model}" for key, model in models.items()]  # whatever the files say
-    with running_server(*named) as server, ThreadPoolExecutor() as threads:
+    with running_server(*named) as server, ThreadPoolExecutor(os.cpu_count()) as threads:
         networks = {key: load_network(key) for key in NETWORKS}
         exported = [  # folded one after the other: `torch.fx` cannot trace in several threads
             Exported(networks[key], fold(networks[key]), models[key], server) for key in NETWORKS

@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from pipeline.data.dataset import CLASS_NAMES, IMAGE_SHAPE, SCALE, SHIFT
+from pipeline.data.tensors import logits_of
 from pipeline.export.fold import fold
 from serve.model.drift import KEY, scores
 
@@ -94,14 +95,13 @@ def labels() -> dict[str, str]:
     return {"labels": json.dumps(dict.fromkeys(("logits", "probabilities"), CLASS_NAMES))}
 
 
-@torch.inference_mode()
 def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return PyTorch's logits (N, classes) in eval mode, float64: the reference for rounding.
 
     images: (N, 28, 28) uint8.
     """
     x = torch.tensor(images).double() * SCALE + SHIFT
-    return copy.deepcopy(network).double().eval()(x).numpy()
+    return logits_of(copy.deepcopy(network).double().eval(), x).numpy()
 
 
 def self_test(network: nn.Module) -> dict[str, str]:

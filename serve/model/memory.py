@@ -4,10 +4,11 @@ import fcntl
 import logging
 import os
 from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
 
-from serve.model.engine import Engine
+from serve.protocol.tensors import Tensor
 
 MAX_BYTES = 2**24  # of a sample as it is sent, as of an output in encoder.py
 # The state of a worker; epoch: when the sample was last emptied, as far as the worker knows.
@@ -16,7 +17,16 @@ SLOT = [("sequence", "i8"), ("key", "f8"), ("id", "u8")]  # before the row; the 
 log = logging.getLogger("serve")
 
 
-def row_of(engine: Engine) -> np.dtype:
+class Sampled(Protocol):
+    """What a sample must know of an engine."""
+
+    name: str
+    batches: bool
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+def row_of(engine: Sampled) -> np.dtype:
     """Return what a row of the sample consists of, a field per tensor."""
     tensors = [(f"inputs/{tensor.name}", tensor) for tensor in engine.inputs]
     tensors += [(f"outputs/{tensor.name}", tensor) for tensor in engine.outputs]
@@ -24,14 +34,14 @@ def row_of(engine: Engine) -> np.dtype:
     return np.dtype([*fields, ("time", "f8"), ("label", "i8")])
 
 
-def layout(engine: Engine, rows: int, workers: int) -> np.dtype:
+def layout(engine: Sampled, rows: int, workers: int) -> np.dtype:
     """Return the layout of the memory: its epoch, and the state and the slots of each worker."""
     worker, slot = np.dtype(WORKER, align=True), np.dtype(SLOT + row_of(engine).descr, align=True)
     parts = [("epoch", "f8"), ("workers", worker, workers), ("slots", slot, workers * rows)]
     return np.dtype(parts, align=True)
 
 
-def allocate(engine: Engine, rows: int, workers: int) -> str | None:
+def allocate(engine: Sampled, rows: int, workers: int) -> str | None:
     """Allocate the memory for a model's sample, for as long as this process lives.
 
     Returns:

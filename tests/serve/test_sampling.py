@@ -19,6 +19,7 @@ from pipeline.core.files import ROOT
 from serve.http.access import Access
 from serve.http.app import App
 from serve.model.engine import Engine
+from serve.model.metrics import FILES
 from serve.model.served import ServedModels
 from tests.serve.process import (
     INFER,
@@ -30,7 +31,7 @@ from tests.serve.process import (
     wait_until,
 )
 from tests.serve.test_sample import Rows, opened, parse
-from tests.serve.test_workers import workers
+from tests.serve.test_workers import reserved, workers
 
 
 def get(address: str, name: str = "batchnorm_mlp") -> Rows:
@@ -177,8 +178,9 @@ def test_a_reload_of_all_workers_starts_a_sample(
     model: Path, other_model: Path, tmp_path: Path
 ) -> None:
     log, version = tmp_path / "log", Engine.read(other_model).version
-    with serving(model, "--sample", "10", "--workers", "2", log=log) as (process, address):
-        wait_until(lambda: len(workers(process)) == 2)
+    options, folder = ["--sample", "10", "--workers", "2"], str(tmp_path)
+    with serving(model, *options, log=log, TMPDIR=folder) as (process, address):
+        wait_until(lambda: len(reserved(tmp_path)) == 2 * len(FILES))  # both workers have started
         send(address, 3, "before")
         other_model.replace(model)
         process.send_signal(signal.SIGHUP)
