@@ -1,16 +1,26 @@
 """Loads the data set, after checking every byte against the digests in `croissant.json`."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.core import files
-from pipeline.data.dataset import CROISSANT, DATA, DIGESTS, NAME, RAW, pinned_md5
+from pipeline.data.dataset import (
+    CLASSES,
+    CROISSANT,
+    DATA,
+    DIGESTS,
+    IMAGE_SHAPE,
+    NAME,
+    RAW,
+    pinned_md5,
+)
 
 
 class Dataset(NamedTuple):
-    """Images are (N, height, width) uint8, 0 black to 255 white; labels are (N,) int64."""
+    """Images are (N, *IMAGE_SHAPE) uint8, 0 black to 255 white; labels are (N,) int64."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -23,9 +33,23 @@ def load_dataset(data: Path = DATA) -> Dataset:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file has other bytes, or the folder holds another file.
+        ValueError: a file has other bytes, the folder holds another file, or the arrays are not as
+            `croissant.json` says.
     """
-    return Dataset(*(_parse_idx(content) for content in read_verified(data)))
+    arrays = [_parse(content) for content in read_verified(data)]
+    for images, labels in (arrays[:2], arrays[2:]):
+        shape = (len(labels), *IMAGE_SHAPE)
+        if images.dtype != np.uint8 or images.shape != shape:
+            raise ValueError(
+                f"the images of {NAME}, one per label, must be uint8 {shape}, "
+                f"but are {images.dtype} {images.shape}: see {CROISSANT}"
+            )
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= CLASSES:
+            raise ValueError(f"the labels of {NAME} must be integers from 0 to {CLASSES - 1}")
+    train_images, train_labels, test_images, test_labels = arrays
+    return Dataset(
+        train_images, train_labels.astype(np.int64), test_images, test_labels.astype(np.int64)
+    )
 
 
 def read_verified(data: Path = DATA) -> list[bytes]:
@@ -64,10 +88,12 @@ def read_file(path: Path) -> bytes:
     return content
 
 
-def _parse_idx(content: bytes) -> np.ndarray:
+def _parse(content: bytes) -> np.ndarray:
+    """Return the array of a NumPy or an IDX file."""
+    if content.startswith(b"\x93NUMPY"):
+        return np.load(io.BytesIO(content), allow_pickle=False)
     # Source: the IDX format, http://yann.lecun.com/exdb/mnist: byte 3 is the number of axes,
     # followed by one big-endian int32 per axis and the values.
     axes = content[3]
     shape = np.frombuffer(content, ">i4", count=axes, offset=4)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-    return values if axes == 3 else values.astype(np.int64)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)

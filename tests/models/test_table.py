@@ -7,6 +7,7 @@ import torch
 import models
 from models import NETWORKS
 from pipeline.core.files import ROOT
+from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
 
 
 def test_the_public_names_are_those_that_users_rely_on() -> None:
@@ -29,8 +30,8 @@ def test_the_table_is_read_without_importing_torch() -> None:
 
 
 @pytest.mark.parametrize("key", NETWORKS)
-def test_every_network_turns_images_into_ten_logits(key: str) -> None:
-    assert NETWORKS[key].build()(torch.randn(3, 28, 28)).shape == (3, 10)
+def test_every_network_turns_images_into_a_logit_per_class(key: str) -> None:
+    assert NETWORKS[key].build()(torch.randn(3, *IMAGE_SHAPE)).shape == (3, CLASSES)
 
 
 @pytest.mark.parametrize("column", ["path", "title", "color", "marker"])
