@@ -40,7 +40,7 @@ def describe(models: ServedModels) -> dict[str, object]:
         "title": "Draw a digit" if draws else "Classify an image",
         "input": "drawing" if draws else "file",
         "shape": ",".join(map(str, shape)),
-        "size": f"{width} × {height} pixels{'' if shape[:-2] == (3,) else ' of grey'}",
+        "size": f"{width} × {height} pixels" + ("" if shape[:-2] == (3,) else ", in grey"),
         "models": " ".join(name for name, found in tasks if shown and found == shown),
         "sampled": " ".join(model.engine.name for model in models.served if model.sample),
         "rows": ROWS,

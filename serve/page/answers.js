@@ -5,7 +5,7 @@ const MANY = 30; // bars, from which on they are thin
 const byId = (id) => document.getElementById(id);
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 const article = (digit) => (digit === "8" ? "an" : "a");
-let places = {}; // the answer, the bars and the shares of each network, by its name
+const places = {}; // the answer, the bars and the shares of each network, by its name
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -25,7 +25,7 @@ export function showTable(networks) {
 export function addPlaces(networks, classes) {
   byId("intro").textContent = networks.length > 1
     ? "See how each of the served networks classifies it."
-    : `The served network classifies it${DRAWS ? " as you draw" : ""}.`;
+    : DRAWS ? "The served network classifies it as you draw." : "See how the served network classifies it.";
   const each = (make) => classes.map(() => make());
   for (const { name, color } of networks) {
     const answer = element("p", { className: "answer" });

@@ -35,7 +35,8 @@ export async function readNetworks() {
   return models.map(({ name, versions, outputs, parameters }, index) => ({
     name,
     title: (titlesDiffer && parameters.title) || name,
-    color: colorsDiffer ? parameters.color ?? "var(--accent)" : `hsl(${(360 * index) / models.length} 60% 50%)`,
+    color: colorsDiffer ? parameters.color ?? "var(--accent)"
+      : `hsl(${(360 * index) / models.length} 60% 50%)`,
     classes: JSON.parse(parameters.labels ?? "{}").probabilities
       ?? [...Array(outputs.find((output) => output.name === "probabilities").shape[1]).keys()].map(String),
     accuracy: parameters.test_accuracy,
