@@ -51,7 +51,7 @@ def draw_losses(histories: Mapping[str, Sequence[Epoch]]) -> Figure:
 
 def draw_confusion_matrix(title: str, counts: np.ndarray) -> Figure:
     """Return a figure of counts (classes, classes) int, row: label, column: prediction."""
-    figure = Figure(figsize=(7, 6.5), layout="constrained")
+    figure = Figure(figsize=(7, 6.5), layout="compressed")
     axes = figure.subplots()
     share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, share)

@@ -10,13 +10,6 @@ from pipeline.core.files import ROOT
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
 
 
-def test_the_public_names_are_those_that_users_rely_on() -> None:
-    from models import BatchNormMLP, SimpleMLP
-
-    assert type(NETWORKS["simple_mlp"].build()) is SimpleMLP
-    assert type(NETWORKS["batchnorm_mlp"].build()) is BatchNormMLP
-
-
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(ImportError, match="TransformerMLP"):
         from models import TransformerMLP  # noqa: F401
