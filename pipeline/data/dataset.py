@@ -22,16 +22,13 @@ CLASS_NAMES: list[str] = [record["classes/name"] for record in _RECORDS["classes
 CLASSES = len(CLASS_NAMES)
 
 
-def count_images(file: dict[str, str], shape: tuple[int, ...]) -> int:
+def count_images(file: dict[str, str], shape: tuple[int, ...] = IMAGE_SHAPE) -> int:
     """Return how many images a file has: after the header of NumPy or IDX, a byte per pixel."""
     header = 128 if file["name"].endswith(".npy") else 8 + 4 * len(shape)
     return (int(file["contentSize"]) - header) // math.prod(shape)
 
 
-IMAGES = {
-    "training": count_images(_FILES[0], IMAGE_SHAPE),
-    "test": count_images(_FILES[2], IMAGE_SHAPE),
-}
+IMAGES = {"training": count_images(_FILES[0]), "test": count_images(_FILES[2])}
 
 # A network sees x = SCALE * pixel + SHIFT, in [-1, 1].
 SCALE, SHIFT = 2 / 255, -1.0

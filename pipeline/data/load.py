@@ -38,18 +38,13 @@ def load_dataset(data: Path = DATA) -> Dataset:
     """
     arrays = [_parse(content) for content in read_verified(data)]
     for images, labels in (arrays[:2], arrays[2:]):
-        shape = (len(labels), *IMAGE_SHAPE)
-        if images.dtype != np.uint8 or images.shape != shape:
+        shape, least, most = (len(labels), *IMAGE_SHAPE), labels.min(), labels.max()
+        if images.dtype != np.uint8 or images.shape != shape or least < 0 or most >= CLASSES:
             raise ValueError(
-                f"the images of {NAME}, one per label, must be uint8 {shape}, "
-                f"but are {images.dtype} {images.shape}: see {CROISSANT}"
+                f"{NAME} must have images of uint8 {shape} and labels 0 to {CLASSES - 1}, but has "
+                f"{images.dtype} {images.shape} and {least} to {most}: see {CROISSANT}"
             )
-        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= CLASSES:
-            raise ValueError(f"the labels of {NAME} must be integers from 0 to {CLASSES - 1}")
-    train_images, train_labels, test_images, test_labels = arrays
-    return Dataset(
-        train_images, train_labels.astype(np.int64), test_images, test_labels.astype(np.int64)
-    )
+    return Dataset(*arrays)
 
 
 def read_verified(data: Path = DATA) -> list[bytes]:
@@ -89,11 +84,13 @@ def read_file(path: Path) -> bytes:
 
 
 def _parse(content: bytes) -> np.ndarray:
-    """Return the array of a NumPy or an IDX file."""
+    """Return the array of a NumPy or an IDX file; labels as int64.
+
+    Source: the IDX format, http://yann.lecun.com/exdb/mnist
+    """
     if content.startswith(b"\x93NUMPY"):
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    # Source: the IDX format, http://yann.lecun.com/exdb/mnist: byte 3 is the number of axes,
-    # followed by one big-endian int32 per axis and the values.
-    axes = content[3]
-    shape = np.frombuffer(content, ">i4", count=axes, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    else:  # byte 3 is the number of axes, followed by one big-endian int32 per axis and the values
+        shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+    return values.astype(np.int64) if values.ndim == 1 else values

@@ -11,10 +11,7 @@ from pipeline.study.pair import PAIR
 
 
 def run() -> None:
-    """Run the flow, and print its outcome in a line; see `run_flow`.
-
-    If its networks do not fit the data set, the report says so, and nothing runs.
-    """
+    """Run the flow, if its networks fit the data set, and print its outcome in a line."""
     if (*IMAGE_SHAPE, CLASSES) != (28, 28, 10) or not NETWORKS.keys() >= set(PAIR):
         text = (
             f"No study of {NAME}: it compares {' and '.join(PAIR)} of models/, on images of shape "

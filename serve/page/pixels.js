@@ -3,7 +3,7 @@ import { drawStrokes } from "./drawing.js";
 import { SHAPE } from "./server.js";
 
 const [HEIGHT, WIDTH] = SHAPE.slice(-2);
-const CHANNELS = SHAPE.length > 2 && SHAPE[0] === 3 ? [0, 1, 2] : [0]; // red, green, blue; or grey
+const COLORED = SHAPE.length > 2 && SHAPE[0] === 3;
 const BOX = 20 / 28; // MNIST scales each digit to fit a box of this share of the image
 
 // Of one resolution on every device, so that a drawing gives the same pixels everywhere.
@@ -42,27 +42,22 @@ function blank(canvas) {
   return context;
 }
 
-// Draw an image in the middle, scaled.
-function drawScaled(context, image, scale) {
+function drawInMiddle(context, image, scale) {
   const [width, height] = [image.width * scale, image.height * scale];
   context.drawImage(image, (WIDTH - width) / 2, (HEIGHT - height) / 2, width, height);
 }
 
-// Return the pixels of the input, channels first and in row-major order, and show them as they are:
-// grey unless the input has colors.
+// Return the pixels, by channel and then in row-major order, and show what the networks see of them.
 function read(context, inverted = false) {
   const image = context.getImageData(0, 0, WIDTH, HEIGHT);
   const { data } = image;
   for (let i = 0; i < data.length; i += 4) {
     const grey = Math.round(0.299 * data[i] + 0.587 * data[i + 1] + 0.114 * data[i + 2]);
-    for (let c = i; c < i + 3; c++) {
-      if (CHANNELS.length === 1) data[c] = grey;
-      if (inverted) data[c] = 255 - data[c];
-    }
+    for (let c = i; c < i + 3; c++) data[c] = Math.abs((COLORED ? data[c] : grey) - (inverted ? 255 : 0));
   }
   context.putImageData(image, 0, 0);
-  return CHANNELS.flatMap((channel) => (
-    Array.from({ length: HEIGHT * WIDTH }, (_, i) => data[4 * i + channel])));
+  return (COLORED ? [0, 1, 2] : [0])
+    .flatMap((channel) => Array.from({ length: HEIGHT * WIDTH }, (_, i) => data[4 * i + channel]));
 }
 
 // Draw the strokes as the input, scaled down or, if centered, preprocessed as in MNIST, and return
@@ -78,7 +73,7 @@ export function readStrokes(canvas, centered) {
     context.drawImage(ink.canvas, found.left, found.top, found.width, found.height,
       x, y, found.width * scale, found.height * scale);
   } else if (found) {
-    drawScaled(context, ink.canvas, Math.min(WIDTH, HEIGHT) / ink.canvas.width);
+    drawInMiddle(context, ink.canvas, Math.min(WIDTH, HEIGHT) / ink.canvas.width);
   }
   return found && read(context);
 }
@@ -88,6 +83,6 @@ export function readStrokes(canvas, centered) {
 export function readPicture(canvas, image, inverted) {
   const context = blank(canvas);
   if (!image) return null;
-  drawScaled(context, image, Math.max(WIDTH / image.width, HEIGHT / image.height));
+  drawInMiddle(context, image, Math.max(WIDTH / image.width, HEIGHT / image.height));
   return read(context, inverted);
 }

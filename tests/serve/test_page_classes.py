@@ -1,6 +1,7 @@
 """The page for networks of other images than digits: in color, with names for their classes."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ LONG = [f"parallelogram {number}" for number in range(20)]
 def export(path: Path, shape: tuple[int, ...], names: list[str]) -> Path:
     """Export a network whose logits are the means of equal parts of the image: for images of three
     channels and three classes, of the colors."""
-    weight = torch.repeat_interleave(torch.eye(len(names)), -(-np.prod(shape) // len(names)), dim=1)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), len(names)))
-    network[1].weight = nn.Parameter(weight[:, : np.prod(shape)] / 100)
-    network[1].bias = nn.Parameter(torch.zeros(len(names)))
+    pixels, classes = math.prod(shape), len(names)
+    weight = torch.eye(classes).repeat_interleave(math.ceil(pixels / classes), dim=1)[:, :pixels]
+    network = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
+    network[1].weight = nn.Parameter(weight / 100)
+    network[1].bias = nn.Parameter(torch.zeros(classes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "IMAGE_SHAPE", shape)
         patch.setattr(graph, "CLASS_NAMES", names)
@@ -177,7 +179,7 @@ def test_the_document_shows_routes_in_groups_and_the_fields_of_their_bodies(
 ) -> None:
     page = open_page(browser, address, device)
     page.goto(f"{address}/docs")
-    titles = ["The server", "A model", "One version of a model", "Schemas"]
+    titles = ["The server", "A model", "A version of a model", "Schemas"]
     expect(page.get_by_role("heading", level=2)).to_have_text(titles)
     infer = page.locator(".route", has_text="/v2/models/{name}/infer").first
     infer.locator("summary").click()
