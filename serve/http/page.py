@@ -20,11 +20,14 @@ def task(engine: Engine) -> tuple[tuple[int, ...], list[str]] | None:
     width) with 1 or 3 channels, and the names of the classes; None if it does something else."""
     inputs = [(tensor.name, tensor.datatype.name) for tensor in engine.inputs]
     outputs = [tensor.shape[1:] for tensor in engine.outputs if tensor.name == "probabilities"]
-    if not engine.batches or inputs != [("images", "UINT8")] or [*map(len, outputs)] != [1]:
+    if not engine.batches or inputs != [("images", "UINT8")] or not outputs:
         return None
-    shape, (classes,) = engine.inputs[0].shape[1:], outputs[0]
-    if len(shape) < 2 or shape[:-2] not in ((), (1,), (3,)) or -1 in (*shape, classes):
+    shape, scores = engine.inputs[0].shape[1:], outputs[0]
+    if len(shape) < 2 or shape[:-2] not in ((), (1,), (3,)) or len(scores) != 1:
         return None
+    if -1 in shape + scores:
+        return None
+    (classes,) = scores
     return shape, engine.labels.get("probabilities", [str(label) for label in range(classes)])
 
 

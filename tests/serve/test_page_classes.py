@@ -18,6 +18,7 @@ from torch import nn
 
 from pipeline.certify.server import running_server
 from pipeline.export import graph
+from tests.serve.other_models import MODELS, write
 from tests.serve.process import serving
 from tests.serve.test_page import is_finished, open_page, set_chance
 
@@ -154,6 +155,15 @@ def test_networks_of_another_task_are_not_shown(
         page = open_page(browser, str(client.base_url))
         expect(page).to_have_title("Draw a digit")
         expect(page.locator("#models tr")).to_have_count(1)
+        page.context.close()
+
+
+def test_without_a_network_of_images_the_page_says_so(browser: Browser, tmp_path: Path) -> None:
+    with running_server(write(tmp_path, MODELS["half"])) as client:
+        page = open_page(browser, str(client.base_url))
+        expect(page.get_by_role("alert")).to_contain_text(
+            "No served model classifies grey or colored"
+        )
         page.context.close()
 
 
