@@ -14,8 +14,8 @@ __all__ = ["NETWORKS", "BatchNormMLP", "SimpleMLP"]
 class Network(NamedTuple):
     """One row of the table: where a network's class is, and how every figure draws it.
 
-    The class takes no arguments. Its `forward` takes images (B, 28, 28) float32 in [-1, 1] and
-    returns logits (B, 10).
+    The class takes no arguments. Its `forward` takes images (B, 28, 28) float32 in [-1, 1], or of
+    another data set's shape, and returns logits (B, 10), one per class.
     """
 
     path: str  # module:class

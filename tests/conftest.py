@@ -17,7 +17,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 from ruamel.yaml import YAML
 
-from models import BatchNormMLP
+from models.mlp import BatchNormMLP  # whatever the table has
 from pipeline.certify.server import running_server
 from pipeline.core import files
 from pipeline.core.files import ROOT

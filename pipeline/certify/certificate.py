@@ -20,6 +20,9 @@ from pipeline.data.load import Dataset, load_dataset
 from pipeline.export.build import is_built, load_network
 from pipeline.export.fold import fold
 from pipeline.export.graph import float64_logits
+from serve.http.bodies import MAX_BODY_BYTES
+
+JSON_PIXEL_BYTES = 4  # at most: `255,`
 
 
 def certify(
@@ -29,13 +32,18 @@ def certify(
     more: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Return the certificate of an exported network on the test images, on stress images and on
-    `more` images (N, 28, 28) uint8 by their kind."""
+    `more` images (N, *IMAGE_SHAPE) uint8 by their kind.
+
+    A request has `params.request_size` images, or fewer if the server's limit allows no more.
+    """
+    allowed = (MAX_BODY_BYTES - 1024) // (JSON_PIXEL_BYTES * data.test_images[0].size)
+    request_size = min(params.request_size, allowed)
     rows, (network, folded, *_) = [], exported
     kinds = {"test": data.test_images, **stress_images(network), **(more or {})}
     for kind, images in kinds.items():
         expected, reference = pytorch_logits(network, images), float64_logits(network, images)
         answers = data.test_labels if kind == "test" else None
-        for name, logits in backends(exported, images, params.request_size):
+        for name, logits in backends(exported, images, request_size):
             row = compare(logits, expected, reference, params.max_abs_difference, answers)
             rows.append({"images": kind, "backend": name, **row})
     pytorch, _folded, *others = (row for row in rows if row["images"] == "test")

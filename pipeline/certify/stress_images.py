@@ -1,6 +1,7 @@
 """Images unlike any test image, on which the backends must agree as well."""
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -10,9 +11,9 @@ from pipeline.data.dataset import CLASSES, IMAGE_SHAPE, SCALE, SHIFT
 
 
 def stress_images(network: nn.Module) -> dict[str, np.ndarray]:
-    """Return images (N, 28, 28) uint8 by kind."""
+    """Return images (N, *IMAGE_SHAPE) uint8 by kind."""
     random = np.random.default_rng(0)
-    size = IMAGE_SHAPE[0] * IMAGE_SHAPE[1]
+    size = math.prod(IMAGE_SHAPE)
     pixels = np.eye(size, dtype=np.uint8).reshape(-1, *IMAGE_SHAPE) * 255
     grey = random.integers(0, 256, (256, *IMAGE_SHAPE), np.uint8)
     return {
@@ -24,8 +25,8 @@ def stress_images(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def extreme_images(network: nn.Module, starts: int = 8) -> np.ndarray:
-    """Return images (N, 28, 28) uint8 of black and white pixels that make each logit as large and
-    as small as a search from noise finds.
+    """Return images (N, *IMAGE_SHAPE) uint8 of black and white pixels that make each logit as large
+    and as small as a search from noise finds.
 
     Each step moves every pixel to the bound that the gradient points to: for a piecewise linear
     network, the best corner of the current piece.

@@ -1,6 +1,7 @@
 """Ten ways to corrupt images, each with one fixed strength and always with the same result.
 
 Each takes images (N, height, width) uint8, 0 black background to 255 white, and returns new ones.
+Images with channels are not supported: the study, which corrupts images, has networks for 28 × 28.
 
 Source: the kinds are after Mu and Gilmer, "MNIST-C: A Robustness Benchmark for Computer Vision",
 2019, https://arxiv.org/abs/1906.02337; the strengths are ours

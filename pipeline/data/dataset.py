@@ -1,6 +1,7 @@
 """What the data set is: `croissant.json` describes it, and the pixel scaling is defined here."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ _RECORDS = {records["@id"]: records for records in ABOUT["recordSet"]}
 NAME: str = ABOUT["name"]
 RAW = Path(_FILES[0]["contentUrl"]).parent.relative_to(DATA.name)  # torchvision's folder
 DIGESTS: dict[str, str] = {file["name"]: file["md5"] for file in _FILES}
-# An IDX file of labels is a header of 8 bytes, then a byte per label.
-IMAGES = {"training": int(_FILES[1]["contentSize"]) - 8, "test": int(_FILES[3]["contentSize"]) - 8}
+# (height, width) or (channels, height, width)
 IMAGE_SHAPE = tuple(map(int, _RECORDS["training-images"]["field"][0]["arrayShape"].split(",")))
 CLASS_NAMES: list[str] = [record["classes/name"] for record in _RECORDS["classes"]["data"]]
 CLASSES = len(CLASS_NAMES)
+
+
+def count_images(file: dict[str, str], shape: tuple[int, ...] = IMAGE_SHAPE) -> int:
+    """Return how many images a file has: after the header of NumPy or IDX, a byte per pixel."""
+    header = 128 if file["name"].endswith(".npy") else 8 + 4 * len(shape)
+    return (int(file["contentSize"]) - header) // math.prod(shape)
+
+
+IMAGES = {"training": count_images(_FILES[0]), "test": count_images(_FILES[2])}
 
 # A network sees x = SCALE * pixel + SHIFT, in [-1, 1].
 SCALE, SHIFT = 2 / 255, -1.0

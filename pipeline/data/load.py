@@ -1,16 +1,26 @@
 """Loads the data set, after checking every byte against the digests in `croissant.json`."""
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.core import files
-from pipeline.data.dataset import CROISSANT, DATA, DIGESTS, NAME, RAW, pinned_md5
+from pipeline.data.dataset import (
+    CLASSES,
+    CROISSANT,
+    DATA,
+    DIGESTS,
+    IMAGE_SHAPE,
+    NAME,
+    RAW,
+    pinned_md5,
+)
 
 
 class Dataset(NamedTuple):
-    """Images are (N, height, width) uint8, 0 black to 255 white; labels are (N,) int64."""
+    """Images are (N, *IMAGE_SHAPE) uint8, 0 black to 255 white; labels are (N,) int64."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -23,9 +33,18 @@ def load_dataset(data: Path = DATA) -> Dataset:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file has other bytes, or the folder holds another file.
+        ValueError: a file has other bytes, the folder holds another file, or the arrays are not as
+            `croissant.json` says.
     """
-    return Dataset(*(_parse_idx(content) for content in read_verified(data)))
+    arrays = [_parse(content) for content in read_verified(data)]
+    for images, labels in (arrays[:2], arrays[2:]):
+        shape, least, most = (len(labels), *IMAGE_SHAPE), labels.min(), labels.max()
+        if images.dtype != np.uint8 or images.shape != shape or least < 0 or most >= CLASSES:
+            raise ValueError(
+                f"{NAME} must have images of uint8 {shape} and labels 0 to {CLASSES - 1}, but has "
+                f"{images.dtype} {images.shape} and {least} to {most}: see {CROISSANT}"
+            )
+    return Dataset(*arrays)
 
 
 def read_verified(data: Path = DATA) -> list[bytes]:
@@ -64,10 +83,14 @@ def read_file(path: Path) -> bytes:
     return content
 
 
-def _parse_idx(content: bytes) -> np.ndarray:
-    # Source: the IDX format, http://yann.lecun.com/exdb/mnist: byte 3 is the number of axes,
-    # followed by one big-endian int32 per axis and the values.
-    axes = content[3]
-    shape = np.frombuffer(content, ">i4", count=axes, offset=4)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-    return values if axes == 3 else values.astype(np.int64)
+def _parse(content: bytes) -> np.ndarray:
+    """Return the array of a NumPy or an IDX file; labels as int64.
+
+    Source: the IDX format, http://yann.lecun.com/exdb/mnist
+    """
+    if content.startswith(b"\x93NUMPY"):
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    else:  # byte 3 is the number of axes, followed by one big-endian int32 per axis and the values
+        shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
+        values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+    return values.astype(np.int64) if values.ndim == 1 else values

@@ -12,7 +12,7 @@ BATCH = 500  # images that are evaluated at once: all of them would need gigabyt
 
 
 class Tensors(NamedTuple):
-    """Images are (N, height, width) float32 in [-1, 1]; labels are (N,) int64."""
+    """Images are (N, *IMAGE_SHAPE) float32 in [-1, 1]; labels are (N,) int64."""
 
     train_x: Tensor
     train_labels: Tensor
@@ -31,7 +31,7 @@ def to_tensors(dataset: Dataset, device: torch.device) -> Tensors:
 
 
 def scale_pixels(images: np.ndarray) -> Tensor:
-    """Return images (N, height, width) uint8 as float32 in [-1, 1], bit for bit as torchvision's
+    """Return images (N, *IMAGE_SHAPE) uint8 as float32 in [-1, 1], bit for bit as torchvision's
     `ToTensor` and `Normalize(0.5, 0.5)` do."""
     return torch.tensor(images, dtype=torch.float32).div_(255).sub_(0.5).div_(0.5)
 

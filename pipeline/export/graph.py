@@ -29,7 +29,7 @@ class Exported(nn.Module):
         self.network = folded.float()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities, both (B, 10) float32, for images (B, 28, 28) uint8."""
+        """Return logits and probabilities, (B, CLASSES) float32, for images (B, *IMAGE_SHAPE)."""
         logits = self.network(images.to(torch.float32))
         return logits, logits.softmax(dim=1)
 
@@ -37,7 +37,8 @@ class Exported(nn.Module):
 def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
     """Return the folded network as an ONNX model, the same bytes for the same weights.
 
-    It takes `images` (B, 28, 28) uint8 and returns `logits` and `probabilities` (B, 10) float32.
+    It takes `images` (B, *IMAGE_SHAPE) uint8, and returns `logits` and `probabilities`
+    (B, CLASSES) float32.
 
     Raises:
         ValueError: the network is in train mode or cannot be traced.
@@ -98,7 +99,7 @@ def labels() -> dict[str, str]:
 def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Return PyTorch's logits (N, classes) in eval mode, float64: the reference for rounding.
 
-    images: (N, 28, 28) uint8.
+    images: (N, *IMAGE_SHAPE) uint8.
     """
     x = torch.tensor(images).double() * SCALE + SHIFT
     return logits_of(copy.deepcopy(network).double().eval(), x).numpy()
@@ -107,14 +108,15 @@ def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 def self_test(network: nn.Module) -> dict[str, str]:
     """Return the metadata with which a server tests itself: grey levels of evenly grey images, and
     their logits from PyTorch in float64."""
-    greys = np.array([0, 128, 255], np.uint8)
-    logits = float64_logits(network, np.ones((3, *IMAGE_SHAPE), np.uint8) * greys[:, None, None])
-    return {"self_test": json.dumps({"images": greys.tolist(), "logits": logits.tolist()})}
+    greys = [0, 128, 255]
+    images = np.stack([np.full(IMAGE_SHAPE, grey, np.uint8) for grey in greys])
+    logits = float64_logits(network, images)
+    return {"self_test": json.dumps({"images": greys, "logits": logits.tolist()})}
 
 
 def held_out_reference(network: nn.Module, images: np.ndarray) -> dict[str, str]:
-    """Return the metadata by which a server notices drift: what held-out images (N, 28, 28) uint8
-    look like to the network."""
+    """Return the metadata by which a server notices drift: what held-out images
+    (N, *IMAGE_SHAPE) uint8 look like to the network."""
     return {KEY: json.dumps({"output": "logits"} | summary(float64_logits(network, images)))}
 
 

@@ -46,7 +46,7 @@ def print_summary(last: Promotion, champion: ModelVersion | None) -> None:
         "verdict": f"version {last.version} was judged {last.alias}: {last.reason}",
         "champion": f"version {champion.version}" if champion else "none",
         "make ui": "to compare the runs in MLflow",
-        "make serve": "to draw a digit and see the answers",
+        "make serve": "to try the networks in a browser",
     }
     print(*(f"{name:<14} {text}" for name, text in rows.items()), sep="\n")
 

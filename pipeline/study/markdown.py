@@ -9,6 +9,7 @@ from jinja2 import StrictUndefined, Template
 
 from pipeline.core.params import StudyParams
 from pipeline.data.corruptions import PHOTOMETRIC
+from pipeline.data.dataset import NAME
 from pipeline.study import centering
 from pipeline.study.claims import (
     CLAIMS,
@@ -38,6 +39,7 @@ def to_markdown(tables: Tables, verdicts: dict[str, dict[str, Any]], params: Stu
     )
     return template.render(
         claims=[claim._asdict() | verdicts[claim.key] for claim in CLAIMS],
+        data=NAME,
         params=params,
         rates_updates=last["update"],
         updates_per_epoch=last["update"] / last["epoch"],

@@ -33,8 +33,7 @@ def check_server(url: str, model: bytes) -> str:
     Raises:
         ValueError: its answer is not the model's.
     """
-    greys = np.zeros((3, *IMAGE_SHAPE), np.uint8)
-    greys[1:] = [[[128]], [[255]]]
+    greys = np.stack([np.full(IMAGE_SHAPE, grey, np.uint8) for grey in (0, 128, 255)])
     body, headers = json_request(greys)
     with connect(url) as client:
         response = client.post(f"{model_url()}/infer", content=body, headers=headers)

@@ -51,7 +51,7 @@ def draw_losses(histories: Mapping[str, Sequence[Epoch]]) -> Figure:
 
 def draw_confusion_matrix(title: str, counts: np.ndarray) -> Figure:
     """Return a figure of counts (classes, classes) int, row: label, column: prediction."""
-    figure = Figure(figsize=(7, 6.5), layout="constrained")
+    figure = Figure(figsize=(7, 6.5), layout="compressed")
     axes = figure.subplots()
     share = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, share)
@@ -60,7 +60,7 @@ def draw_confusion_matrix(title: str, counts: np.ndarray) -> Figure:
         weight = "bold" if row == column else "normal"
         axes.text(column, row, f"{count or ''}", ha="center", va="center", weight=weight)
     shares = zip(CLASS_NAMES, share.diagonal(), strict=True)
-    axes.set_xticks(range(len(counts)), CLASS_NAMES)
+    axes.set_xticks(range(len(counts)), CLASS_NAMES, rotation=90 * (max(map(len, CLASS_NAMES)) > 3))
     axes.set_yticks(range(len(counts)), [f"{name}  ({part:.1%})" for name, part in shares])
     axes.set(xlabel="predicted class", ylabel="class (its accuracy)")
     axes.set_title(f"{title}: answers to {counts.sum():,} test images")

@@ -15,7 +15,8 @@ from starlette.types import Scope
 from serve.http.bodies import Headers
 
 HEALTH_PATHS = {"/v2/health/live", "/v2/health/ready"}
-FILES = ("style.css", "page.js", "drawing.js", "pixels.js", "question.js", "docs.js")
+SCRIPTS = ("page", "answers", "docs", "drawing", "picture", "pixels", "question", "server")
+FILES = ("style.css", *(f"{name}.js" for name in SCRIPTS))
 PAGES = {"/": "index.html", "/docs": "docs.html"} | {f"/{name}": name for name in FILES}
 # A browser sends no token for what it loads itself; these pages and the document hold no secret.
 OPEN_PATHS = {*PAGES, "/openapi.json"}

@@ -1,25 +1,21 @@
 """The routes besides inference, as a FastAPI application, and errors as {"error": "…"}."""
 
-import html
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.types import StatelessLifespan
 
 from serve import __version__
-from serve.http.access import PAGES
 from serve.http.openapi import INFERENCE, add_schemas, errors
+from serve.http.page import add_page
 from serve.model import descriptions
-from serve.model.drift import ROWS, TOLERANCE
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
 from serve.protocol.messages import INTERNAL_ERROR
 
-PAGE = Path(__file__).parents[1] / "page"
 NAME = "python -m serve"
 # Triton's extensions of the protocol that work here.
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration"]
@@ -116,29 +112,6 @@ def add_model_routes(rest: FastAPI, path: str, find: Callable[..., ServedModel])
         """
         # App answers before FastAPI sees the request: this route exists for the document.
         raise NotImplementedError
-
-
-def add_page(rest: FastAPI, models: ServedModels) -> None:
-    """Add the page to draw a digit on, and the document for people."""
-
-    @rest.get("/", include_in_schema=False)
-    async def page() -> Response:
-        text = (PAGE / PAGES["/"]).read_text()
-        names = " ".join(engine.name for engine in models.engines())
-        sampled = " ".join(model.engine.name for model in models.served if model.sample)
-        values = {"models": names, "sampled": sampled, "rows": ROWS, "tolerance": TOLERANCE}
-        for name, value in values.items():
-            text = text.replace(f"{{{{ {name} }}}}", html.escape(str(value)))
-        return HTMLResponse(text)
-
-    def add_file(path: str, name: str) -> None:
-        @rest.get(path, include_in_schema=False)
-        async def file() -> Response:
-            return FileResponse(PAGE / name)
-
-    for path, name in PAGES.items():
-        if path != "/":
-            add_file(path, name)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

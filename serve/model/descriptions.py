@@ -15,14 +15,18 @@ PLATFORM = "onnxruntime_onnx"
 
 def model_metadata(engine: Engine) -> dict[str, Any]:
     """Return the response of GET /v2/models/{name}; its parameters are the file's short metadata,
-    such as the test accuracy and the digest of the weights."""
+    such as the test accuracy and the digest of the weights, and the names of the classes."""
     return {
         "name": engine.name,
         "versions": [engine.version],
         "platform": PLATFORM,
         "inputs": [tensor.describe() for tensor in engine.inputs],
         "outputs": [tensor.describe() for tensor in engine.outputs],
-        "parameters": {k: v for k, v in engine.metadata.items() if len(v) <= 100},
+        "parameters": {
+            name: value
+            for name, value in engine.metadata.items()
+            if len(value) <= 100 or name == "labels"
+        },
     }
 
 

@@ -1,30 +1,33 @@
-// Asks which digit a drawing is, with as many clicks for a right answer of the networks as for a
+// Asks which class an input is, with as many clicks for a right answer of the networks as for a
 // wrong one.
+import { DRAWS } from "./server.js";
 
+const [CLASS, INPUT] = DRAWS ? ["digit", "drawing"] : ["class", "image"];
 const question = document.getElementById("question");
-const [text, digits] = question.children;
+const [text, buttons] = question.children;
 let send; // a label; resolves to whether the server has kept it
 
-digits.replaceChildren(...Array.from({ length: 10 }, (_, digit) => (
-  Object.assign(document.createElement("button"), { type: "button", textContent: digit }))));
-digits.addEventListener("click", async ({ target }) => {
-  if (target === digits) return;
-  digits.hidden = true;
+buttons.setAttribute("aria-label", `Which ${CLASS} is it?`);
+buttons.addEventListener("click", async ({ target }) => {
+  if (target === buttons) return;
+  buttons.hidden = true;
   text.textContent = "Sending …";
   try {
     const kept = await send(target.textContent);
-    text.textContent = kept ? "Thank you. The server keeps your answer with the drawing."
-      : "Thank you. The server has not kept this drawing, so your answer is not kept either.";
+    text.textContent = kept ? `Thank you. The server keeps your answer with the ${INPUT}.`
+      : `Thank you. The server has not kept this ${INPUT}, so your answer is not kept either.`;
   } catch (error) {
     text.textContent = error.message;
   }
 });
 
-// Ask; `callback` sends the answer.
-export function ask(callback) {
+// Ask for one of the classes; `callback` sends the answer.
+export function ask(classes, callback) {
   send = callback;
-  text.textContent = "Which digit is it? The server may keep the drawing and your answer.";
-  digits.hidden = question.hidden = false;
+  text.textContent = `Which ${CLASS} is it? The server may keep the ${INPUT} and your answer.`;
+  buttons.replaceChildren(...classes.map((name) => (
+    Object.assign(document.createElement("button"), { type: "button", textContent: name }))));
+  buttons.hidden = question.hidden = false;
 }
 
 // Ask no more.

@@ -1,5 +1,9 @@
 """The description of the data set against the files and against data.dvc."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core.files import ROOT
@@ -10,6 +14,7 @@ from pipeline.data.dataset import (
     DIGESTS,
     IMAGE_SHAPE,
     IMAGES,
+    count_images,
     pinned_md5,
 )
 from pipeline.data.load import load_dataset
@@ -45,6 +50,15 @@ def test_the_numbers_of_images_and_their_shape_are_those_of_the_files() -> None:
     assert dataset.test_images.shape == (IMAGES["test"], *IMAGE_SHAPE)
     assert len(dataset.train_labels) == IMAGES["training"]
     assert len(dataset.test_labels) == IMAGES["test"]
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 8, 8), (3, 32, 32)])
+def test_the_number_of_images_follows_from_the_size_of_a_numpy_file(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((70, *shape), np.uint8))
+    size = (tmp_path / "images.npy").stat().st_size
+    assert count_images({"name": "images.npy", "contentSize": str(size)}, shape) == 70
 
 
 def test_a_class_name_stands_at_the_index_of_its_label() -> None:

@@ -15,6 +15,11 @@ BatchNormMLP(
 )"""
 
 
+def test_the_public_names_are_those_that_users_rely_on() -> None:
+    assert type(NETWORKS["simple_mlp"].build()) is SimpleMLP
+    assert type(NETWORKS["batchnorm_mlp"].build()) is BatchNormMLP
+
+
 @pytest.mark.parametrize("network", [SimpleMLP, BatchNormMLP])
 def test_a_batch_of_32_dummy_images_gives_32_rows_of_ten_logits(network: type[nn.Module]) -> None:
     assert network()(torch.randn(32, 28, 28)).shape == torch.Size([32, 10])

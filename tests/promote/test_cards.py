@@ -130,8 +130,11 @@ def test_another_data_set_changes_the_card_without_a_trace_of_mnist(
     for name, value in about.items():
         monkeypatch.setitem(ABOUT, name, value)
     monkeypatch.setattr("pipeline.promote.cards.CLASS_NAMES", ["Trouser", "Bag"])
+    monkeypatch.setattr("pipeline.promote.cards.IMAGE_SHAPE", (3, 32, 32))
     card = write(RECORDS)
     assert front_matter(card)["datasets"] == ["fashion-mnist"]
+    assert "shape (B, 3, 32, 32), from 0 (black) to 255 (white, for each of the channels)" in card
+    assert "32 × 32 pixels" in card
     assert "Clothes. The classes are Trouser, Bag." in card
     assert not re.search(r"digit|\bink\b|(?<!Fashion-)MNIST", card)
 

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import re
 from pathlib import Path
 from unittest.mock import Mock
@@ -41,6 +42,8 @@ def test_server_and_model_describe_themselves(server: httpx.Client, model: Path)
     metadata = server.get(MODEL).json()
     assert metadata["inputs"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 28, 28]}]
     assert [output["name"] for output in metadata["outputs"]] == ["logits", "probabilities"]
+    labels = json.loads(metadata["parameters"]["labels"])
+    assert labels["probabilities"] == list("0123456789")
     assert metadata["versions"] == [Engine.read(model).version]
     assert server.get(f"{MODEL}/versions/{metadata['versions'][0]}").json() == metadata
 

@@ -58,6 +58,27 @@ def test_one_answer_to_two_equal_images_is_an_error(content: bytes) -> None:
         check_response(response, twice, content)
 
 
+@pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32)])
+def test_evenly_grey_images_of_the_data_sets_shape_are_sent(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    sent = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(200, json={})
+
+    client = httpx.Client(base_url="http://test", transport=httpx.MockTransport(respond))
+    monkeypatch.setattr(replay, "connect", lambda _url: client)
+    monkeypatch.setattr(replay, "check_response", lambda *_: "")
+    monkeypatch.setattr(replay, "IMAGE_SHAPE", shape)
+    replay.check_server("http://test", b"")
+    (tensor,) = sent[0]["inputs"]
+    images = np.reshape(tensor["data"], tensor["shape"])
+    assert images.shape == (3, *shape)
+    assert [set(image.ravel()) for image in images] == [{0}, {128}, {255}]
+
+
 @pytest.mark.parametrize("body", [{}, [], None, {"versions": []}, {"versions": 5}])
 def test_a_server_that_names_no_version_is_an_error(
     body: object, monkeypatch: pytest.MonkeyPatch
