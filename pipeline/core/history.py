@@ -29,8 +29,8 @@ def write_history(histories: Mapping[str, Sequence[Epoch]]) -> None:
     """Write a table with a row per network and epoch, and one with those of validation images."""
     rows = [(key, row) for key, history in histories.items() for row in history]
     validated = [(key, row) for key, row in rows if row.validation_loss is not None]
-    _write(files.HISTORY, Epoch._fields[:4], rows)
-    _write(files.VALIDATION, ("epoch", *Epoch._fields[4:]), validated)
+    _write(files.HISTORY, Epoch._fields[:-2], rows)
+    _write(files.VALIDATION, ("epoch", *Epoch._fields[-2:]), validated)
 
 
 def _write(path: Path, columns: Sequence[str], rows: Iterable[tuple[str, Epoch]]) -> None:

@@ -71,12 +71,12 @@ def train(network: nn.Module, dataset: Dataset, recipe: Recipe) -> Iterator[Epoc
             losses.append(step(augment(images, augmentation), answers))
         end_epoch()
         train_loss = mean_loss(torch.stack(losses), epoch)
-        row = Epoch(epoch, train_loss, *evaluate(network, test_x, test_labels))
+        measured: tuple[float, ...] = evaluate(network, test_x, test_labels)
         if recipe.validation_images:
-            row = Epoch(*row[:4], *evaluate(network, *held_out))
+            measured += evaluate(network, *held_out)
         if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
             raise FloatingPointError(f"weights are not finite after epoch {epoch}: lower train.lr")
-        yield row
+        yield Epoch(epoch, train_loss, *measured)
 
 
 def split(labels: np.ndarray, recipe: Recipe) -> tuple[Tensor, Tensor]:

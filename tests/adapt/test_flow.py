@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnxruntime
 import pytest
 from torch import nn
 
@@ -15,11 +16,15 @@ from pipeline.adapt import flow
 from pipeline.adapt.candidate import adapt_network, build_adapted
 from pipeline.adapt.traffic import read_sample
 from pipeline.core import files
+from pipeline.core.params import Recipe
 from pipeline.data.load import Dataset
+from pipeline.data.tensors import scale_pixels
 from pipeline.tracking import registry
+from pipeline.train.loop import train
 from serve.model.engine import Engine
 from tests.adapt.samples import blank_sample, make_sample, serve_by
 from tests.support import write_below
+from tests.zoo import ConvNet
 
 URL = "http://127.0.0.1:9"
 
@@ -119,3 +124,26 @@ def test_the_same_weights_and_sample_give_the_same_file_again(
     assert engine.metadata["weights.sha256"] == TAGS["weights.sha256"]
     assert engine.reference
     assert statistics(adapted) != statistics(network)
+
+
+def test_a_convolutional_network_is_adapted_right(
+    small_dataset: Dataset, train_params: Recipe
+) -> None:
+    network = ConvNet()
+    recipe = train_params.model_copy(update={"epochs": 8, "lr": 0.1})
+    *_, last = train(network, small_dataset, recipe)
+    bright = small_dataset.test_images // 2 + 100
+    sample = read_sample(make_sample(bright, np.zeros((len(bright), 10))))
+    adapted = adapt_network(network, sample)
+    x = scale_pixels(bright)
+    session = onnxruntime.InferenceSession(build_adapted(adapted, VERSION, sample))
+    (served,) = session.run(["logits"], {"images": bright})
+    _, rows = sample.halves()
+    before, after = (
+        float(np.equal(logits.argmax(1), small_dataset.test_labels)[rows].mean())
+        for logits in (network.eval()(x).detach().numpy(), served)
+    )
+    assert before < last.test_accuracy - 0.2
+    assert after > last.test_accuracy - 0.05
+    expected = adapted(x).detach().numpy()
+    np.testing.assert_allclose(served, expected, rtol=0, atol=1e-4)

@@ -155,3 +155,21 @@ def test_the_cards_are_valid_for_mlcroissant_and_hugging_face(tmp_path: Path) ->
     read = [str(tools / "python"), "-c", READ, "model_card.md"]
     output = subprocess.check_output(read, cwd=tmp_path, text=True)
     assert output == "image-classification MNIST accuracy 0.9\n"
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (
+            "0",
+            "on 60,000 training images. None were held out: if its parameters were",
+        ),
+        ("5000", "on 55,000 training images. Its parameters may have been chosen by 5,000 others,"),
+    ],
+)
+def test_the_card_says_which_images_chose_what(images: str, sentence: str) -> None:
+    params = PARAMS | {"validation_images": images, "optimizer": "AdamW"}
+    text = " ".join(write(RECORDS | {"params": params}).split())
+    assert sentence in text
+    assert "The 10,000 test images decide whether a model becomes the champion." in text
+    assert "from scratch by AdamW, with" in text
