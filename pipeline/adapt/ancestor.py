@@ -1,5 +1,6 @@
 """Finds the trained version that a model descends from, and the weights of its training."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mlflow import MlflowClient
@@ -42,24 +43,34 @@ def find_ancestor(client: MlflowClient, version: ModelVersion, key: str, judge: 
     return Ancestor(trained, trained_network(trained, key), trained_network(trained, judge))
 
 
+def places(version: ModelVersion, key: str) -> Iterator[bytes]:
+    """Yield what may be a network's weights: in artifacts/, beside the version in MLflow, and each
+    file in DVC's cache."""
+    path = files.weights_path(key)
+    if path.is_file():
+        yield path.read_bytes()
+    if (content := download(version.source, path.name)) is not None:
+        yield content
+    yield from (entry.read_bytes() for entry in files.dvc_cache().glob("files/md5/??/*"))
+
+
 def trained_network(version: ModelVersion, key: str) -> nn.Module:
     """Return a network of the training of a trained version, in eval mode.
 
-    Its weights are found by their SHA-256: in artifacts/, or else beside the version in MLflow.
+    Its weights are found by their SHA-256.
 
     Raises:
-        FileNotFoundError: they are at neither place.
+        FileNotFoundError: they are nowhere.
         ValueError: they are of another architecture.
     """
-    path = files.weights_path(key)
-    expected = version.tags.get(digest_tag(path.name))
-    content = path.read_bytes() if path.is_file() else None
-    if content is None or files.sha256(content) != expected:
-        content = download(version.source, path.name)
-    if content is None or files.sha256(content) != expected:
+    expected = version.tags.get(digest_tag(files.weights_path(key).name))
+    found = (content for content in places(version, key) if files.sha256(content) == expected)
+    content = next(found, None)
+    if content is None:
         raise FileNotFoundError(
-            f"the weights of {key} in the training of version {version.version} are neither "
-            f"{path} nor beside the version in MLflow: `dvc repro promote` adds those in artifacts/"
+            f"the weights of {key} in the training of version {version.version} are neither in "
+            "artifacts/ nor beside the version in MLflow nor in DVC's cache: `dvc repro promote` "
+            "adds those in artifacts/ to MLflow"
         )
     network = NETWORKS[key].build()
     try:

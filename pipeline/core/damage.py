@@ -2,7 +2,6 @@
 
 import shlex
 import sqlite3
-from configparser import RawConfigParser
 
 from pipeline.core import files
 
@@ -12,10 +11,7 @@ def explain(error: Exception) -> str:
 
     DVC trusts its cache: it restores damaged files, and keeps them when a stage runs again.
     """
-    config = RawConfigParser()
-    config.read([files.ROOT / ".dvc" / name for name in ("config", "config.local")])
-    cache = files.ROOT / ".dvc" / config.get("cache", "dir", fallback="cache")
-    entries = cache.glob(f"files/md5/??/{30 * '?'}*")
+    entries = files.dvc_cache().glob(f"files/md5/??/{30 * '?'}*")
     digests = {path: files.md5(path.read_bytes()) for path in entries}
     damaged = {path: its for path, its in digests.items() if its != path.parent.name + path.stem}
     if not damaged:

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from configparser import RawConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,13 @@ def provenance_path(stage: str) -> Path:
 def record_path(key: str) -> Path:
     """Return the path of the record of a network's training, or of the study."""
     return ARTIFACTS / "records" / f"{key}.json"
+
+
+def dvc_cache() -> Path:
+    """Return the folder of DVC's cache."""
+    config = RawConfigParser()
+    config.read([ROOT / ".dvc" / name for name in ("config", "config.local")])
+    return ROOT / ".dvc" / config.get("cache", "dir", fallback="cache")
 
 
 def repro(stage: str, option: str = "") -> str:

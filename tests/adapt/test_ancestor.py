@@ -20,6 +20,7 @@ KEY = "batchnorm_mlp"
 @pytest.fixture
 def weights(network: BatchNormMLP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     write_below(tmp_path, monkeypatch)
+    monkeypatch.setattr(files, "dvc_cache", lambda: tmp_path / "cache")
     return save(network.state_dict())
 
 
@@ -52,8 +53,17 @@ def test_otherwise_those_beside_the_version_are(
     trained_network(version_with(weights), KEY)
 
 
+def test_weights_that_only_dvc_remembers_are_found(
+    weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_beside_versions(None, monkeypatch)
+    for name, content in (("0a/1", b"others"), ("0a/2", weights)):
+        files.write_atomically(tmp_path / "cache/files/md5" / name, content)
+    trained_network(version_with(weights), KEY)
+
+
 @pytest.mark.parametrize("beside", [None, b"damaged"])
-def test_weights_that_are_at_neither_place_are_named(
+def test_weights_that_are_nowhere_are_named(
     weights: bytes, beside: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_beside_versions(beside, monkeypatch)
