@@ -126,8 +126,9 @@ def train_networks(provenance: Provenance, trainers: Trainers) -> State:
 
             def report(record: Record, row: Epoch | None) -> None:
                 show(record.key, row)
-                last[record.key] = record
-                records.put(record)
+                if record.key not in trainers.finished:  # whose run in MLflow is there
+                    last[record.key] = record
+                    records.put(record)
 
             state = train_and_compare(provenance, trainers, report)
     finally:
