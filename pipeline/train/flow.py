@@ -1,4 +1,4 @@
-"""The Prefect flow that trains every network at the same time, each in a process of its own.
+"""The Prefect flow that trains all networks, each in a process of its own.
 
 It records each training in MLflow as it runs, and writes the tables, pictures and provenance.
 """
@@ -116,7 +116,7 @@ def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answe
 
 @flow(name="train")
 def train_networks(provenance: Provenance, trainers: Trainers) -> State:
-    """Train all networks at the same time and record each in MLflow, then compare them."""
+    """Train all networks and record each in MLflow, then compare them."""
     records: Queue[Record | None] = Queue()
     last: dict[str, Record] = {}
     following = follow_trainings.submit(records)
