@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from torch import nn
 
 from models import BatchNormMLP, SimpleMLP
@@ -129,6 +130,7 @@ def test_the_same_weights_and_sample_give_the_same_file_again(
 def test_a_convolutional_network_is_adapted_right(
     small_dataset: Dataset, train_params: Recipe
 ) -> None:
+    torch.manual_seed(0)
     network = ConvNet()
     recipe = train_params.model_copy(update={"epochs": 8, "lr": 0.1})
     *_, last = train(network, small_dataset, recipe)
