@@ -125,9 +125,40 @@ class Counter(nn.Module):
         return self.fc3(x)
 
 
+class Tokens(nn.Module):
+    """Batch normalization of another axis than the linear layer before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.norm = nn.Linear(28, 28), nn.BatchNorm1d(28)
+        self.fc2 = nn.Linear(784, 10)
+        nn.init.uniform_(self.norm.get_buffer("running_var"), 1, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc2(self.norm(self.fc1(images)).flatten(1))
+
+
+class Untraced(nn.Module):
+    """A lazy layer, a state as large as the batch, and a check of the shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.LazyLinear(16)
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dim() != 3:
+            raise ValueError("one channel, please")
+        state = torch.zeros(images.shape[0], 16, dtype=images.dtype)
+        return self.out(torch.tanh(state + self.fc(images.flatten(1))))
+
+
 ACCEPTED = {
     kind.__name__: kind
-    for kind in (ConvNet, ChannelsLast, Attention, Residual, Shared, Tied, RandomDrops, Counter)
+    for kind in (
+        *(ConvNet, ChannelsLast, Attention, Residual, Shared, Tied, RandomDrops, Counter),
+        *(Tokens, Untraced),
+    )
 }
 
 
@@ -163,7 +194,7 @@ class ByValue(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.fc(images.flatten(1))
-        return logits if images.mean() > 0 else -logits
+        return logits if images.mean() > -2 else -logits
 
 
 class WrongShape(ByValue):
@@ -173,11 +204,48 @@ class WrongShape(ByValue):
         return self.fc(images.flatten(1))[:, :5]
 
 
+class OfTheBatch(ByValue):
+    """Logits that depend on the other images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc((images - images.mean(0)).flatten(1))
+
+
+class Dictionary(ByValue):
+    """Logits by name."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return {"logits": self.fc(images.flatten(1))}  # type: ignore[return-value]
+
+
+class Endless(ByValue):
+    """Logits that are infinite."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(images.flatten(1)) / 0
+
+
+class ListCounter(ByValue):
+    """A counter where nobody sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = [0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.steps[0] += self.training
+        logits = self.fc(images.flatten(1))
+        return -logits if self.steps[0] > 5 else logits
+
+
 # What a refused network cannot do, and a part of why.
 REFUSED = {
-    PlainCounter: ("be trained", "changes count"),
+    PlainCounter: ("be trained", "forward counts in count"),
     AlwaysDrops: ("classify images", "other logits at another call"),
-    ByValue: ("be exported", "depend on the values"),
+    ByValue: ("be exported", "data-dependent"),
+    OfTheBatch: ("classify images", "without the other images"),
+    Dictionary: ("classify images", "returns a dict, and not a tensor of logits"),
+    Endless: ("classify images", "NaN or infinite"),
     WrongShape: ("classify images", r"\(8, 5\)"),
 }
 

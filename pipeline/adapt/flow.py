@@ -61,7 +61,7 @@ def judge(candidates: dict[str, nn.Module], ancestor: Ancestor, sample: Sample) 
 
 @torch.inference_mode()
 def predict(network: nn.Module, images: np.ndarray) -> np.ndarray:
-    """Return the classes (N,) int64 that a network predicts for images (N, 28, 28) uint8."""
+    """Return the classes (N,) int64 that a network predicts for images (N, *IMAGE_SHAPE) uint8."""
     return np.asarray(network(scale_pixels(images)).argmax(dim=1))
 
 

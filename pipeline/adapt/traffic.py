@@ -22,8 +22,8 @@ class Sample(NamedTuple):
     """Rows that a server answered.
 
     content: as the server sent them, in the format safetensors. version: of the model that answered
-    them. images: (N, 28, 28) uint8. predictions: (N,) int64, the classes it answered. labels: (N,)
-    int64, -1 where none is known.
+    them. images: (N, *IMAGE_SHAPE) uint8. predictions: (N,) int64, the classes it answered. labels:
+    (N,) int64, -1 where none is known.
     """
 
     content: bytes

@@ -1,6 +1,6 @@
 """The ways of running a network: PyTorch, the folded network, the ONNX file, and the server.
 
-Each backend takes images (N, 28, 28) uint8 and returns logits (N, classes).
+Each backend takes images (N, *IMAGE_SHAPE) uint8 and returns logits (N, classes).
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,6 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from torch import nn
-from torch.fx import GraphModule
 from tqdm import tqdm
 
 from pipeline.core.inference import ENCODINGS, infer
@@ -66,7 +65,7 @@ class Exported(NamedTuple):
     """
 
     network: nn.Module
-    folded: GraphModule
+    folded: nn.Module
     model: Path
     server: httpx.Client
 

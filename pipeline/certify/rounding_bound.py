@@ -20,9 +20,11 @@ NEUTRAL = RESHAPES | {nn.Identity, nn.Dropout}  # in eval mode
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
-def linear_layers(folded: GraphModule) -> Layers | None:
+def linear_layers(folded: nn.Module) -> Layers | None:
     """Return weight (out, in) and bias (out,) of each layer of a folded network, float64, or None
     unless the network is a chain of at least two linear layers with ReLU between them."""
+    if not isinstance(folded, GraphModule):
+        return None
     layers: Layers = []
     chain = []
     (node,) = folded.graph.find_nodes(op="placeholder")
@@ -69,7 +71,7 @@ def gap_bounds(layers: Layers, images: np.ndarray, answers: np.ndarray) -> np.nd
     the same origin cancel between two logits; the last two layers make use of that. One that stays
     off stops the error; any other passes on at most what it received.
 
-    images: (N, 28, 28) uint8, which are exact; answers: (N,).
+    images: (N, *IMAGE_SHAPE) uint8, which are exact; answers: (N,).
     """
     y = images.reshape(len(images), -1).astype(np.float64)
     error = np.zeros_like(y)
@@ -94,8 +96,8 @@ def gap_bounds(layers: Layers, images: np.ndarray, answers: np.ndarray) -> np.nd
     return bounds
 
 
-def margin(network: nn.Module, folded: GraphModule, images: np.ndarray) -> dict[str, Any] | None:
-    """Return `margin_report` for images (N, 28, 28) uint8, or None if the network has no bound."""
+def margin(network: nn.Module, folded: nn.Module, images: np.ndarray) -> dict[str, Any] | None:
+    """Return `margin_report` for images (N, *IMAGE_SHAPE) uint8, None for an unbounded network."""
     layers, logits = linear_layers(folded), float64_logits(network, images)
     if layers is None:
         return None

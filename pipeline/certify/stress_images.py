@@ -38,7 +38,7 @@ def extreme_images(network: nn.Module, starts: int = 8) -> np.ndarray:
     for _ in range(20):
         x.requires_grad_()
         total = (network(x).gather(1, classes[:, None])[:, 0] * signs).sum()
-        (gradient,) = torch.autograd.grad(total, x)
+        (gradient,) = torch.autograd.grad(total, x, materialize_grads=True)
         x = gradient.sign()
     pixels = (x.numpy() - SHIFT) / SCALE
     return np.unique(np.where(pixels > 127, 255, 0).astype(np.uint8), axis=0)

@@ -36,14 +36,14 @@ def model_url() -> str:
 
 
 def json_request(images: np.ndarray) -> Request:
-    """Return a request in JSON, for all outputs in JSON; images: (N, 28, 28) uint8."""
+    """Return a request in JSON, for all outputs in JSON; images: (N, *IMAGE_SHAPE) uint8."""
     tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
     body = {"inputs": [tensor | {"data": images.ravel().tolist()}]}
     return Request(msgspec.json.encode(body), {"Content-Type": "application/json"})
 
 
 def binary_request(images: np.ndarray) -> Request:
-    """Return a request in raw bytes, for all outputs in raw bytes; images: (N, 28, 28) uint8."""
+    """Return a request in raw bytes, for outputs in raw bytes; images: (N, *IMAGE_SHAPE) uint8."""
     tensor = {"name": "images", "datatype": "UINT8", "shape": images.shape}
     size = {"parameters": {"binary_data_size": images.nbytes}}
     body = {"inputs": [tensor | size], "parameters": {"binary_data_output": True}}

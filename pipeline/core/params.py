@@ -45,7 +45,7 @@ class Recipe(Section):
     schedule: str | None = None
     schedule_options: dict[str, Any] = {}
     validation_images: int = Field(ge=0, default=0)
-    threads: int = Field(ge=1, default=1)
+    threads: int = Field(ge=1, le=256, default=1)
 
 
 class TrainParams(Recipe):
@@ -169,7 +169,7 @@ def load_params(path: Path = files.ROOT / "params.yaml") -> Params:
 
 
 def _describe(detail: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in detail["loc"]) or "params.yaml"
+    name = ".".join(str(part) for part in detail["loc"] if part != "[key]") or "params.yaml"
     problem = {
         "extra_forbidden": "is not a known parameter: remove it or correct its name",
         "missing": "is missing: add it to params.yaml",

@@ -7,7 +7,6 @@ code edited while a stage runs would be recorded as what made the outputs, and w
 import argparse
 import sys
 from functools import cache, reduce
-from operator import getitem
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -79,7 +78,7 @@ def read_inputs(stage: str) -> dict[str, str]:
     ignored = GitIgnoreSpec.from_lines((files.ROOT / ".dvcignore").read_text().splitlines())
     names = description.get("params", [])  # "section" or "section.name"
     inputs = {
-        f"params.yaml: {name}": str(reduce(getitem, name.split("."), params)) for name in names
+        f"params.yaml: {name}": str(reduce(dict.get, name.split("."), params)) for name in names
     }
     for dependency in description["deps"]:
         path = files.ROOT / dependency

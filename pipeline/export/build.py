@@ -65,7 +65,7 @@ def self_description(key: str, network: nn.Module, held_out: np.ndarray) -> dict
     """Return the metadata with a network's title and color in figures, and what a server needs to
     test and watch itself.
 
-    held_out: images (N, 28, 28) uint8 from which drift is measured.
+    held_out: images (N, *IMAGE_SHAPE) uint8 from which drift is measured.
     """
     return {
         "title": NETWORKS[key].title,

@@ -41,20 +41,23 @@ def to_onnx(network: nn.Module, name: str, metadata: Mapping[str, str]) -> onnx.
     (B, CLASSES) float32.
 
     Raises:
-        ValueError: the network is in train mode or cannot be traced.
+        ValueError: the network is in train mode, or PyTorch cannot export it.
     """
     images = torch.zeros((2, *IMAGE_SHAPE), dtype=torch.uint8)  # 1 would fix the size of a batch
-    program = torch.onnx.export(
-        Exported(fold(network)).eval(),
-        (images,),
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        external_data=False,
-        input_names=["images"],
-        output_names=["logits", "probabilities"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-    )
+    try:
+        program = torch.onnx.export(
+            Exported(fold(network)).eval(),
+            (images,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=["images"],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(f"{name} cannot be exported: {error}") from error
     assert program is not None
     model = strip_metadata(program.model_proto)
     model.ir_version, model.graph.name = IR_VERSION, name

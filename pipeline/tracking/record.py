@@ -154,7 +154,9 @@ def content_of(record: Record) -> Content:
 def training(record: Record) -> Content:
     """Return the content of a training's run."""
     params = own_params(record.key, record.provenance.params)
-    recipe = ", ".join(f"{name} {value}" for name, value in params.items() if value)
+    recipe = ", ".join(
+        f"{name} {value}" for name, value in params.items() if value not in ({}, None)
+    )
     return Content(
         experiment=load_params().tracking.experiment,
         text=f"{NETWORKS[record.key].title} trained on {NAME}: {recipe}",

@@ -35,11 +35,6 @@ class Finished(BaseModel):
         files.write_atomically(files.weights_path(key), content)
         self.record.write()
 
-    def forget(self) -> None:
-        """Delete what was kept."""
-        for ending in ("json", "safetensors"):
-            files.partial_path(self.record.key, ending).unlink()
-
 
 def find_finished(key: str, provenance: Provenance) -> Finished | None:
     """Return the network's training of that provenance if it was kept whole."""

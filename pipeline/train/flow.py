@@ -4,6 +4,8 @@ It records each training in MLflow as it runs, and writes the tables, pictures a
 """
 
 import json
+import re
+import shutil
 import signal
 from collections.abc import Callable
 from importlib import import_module
@@ -27,6 +29,7 @@ from pipeline.train.bars import bars, describe
 from pipeline.train.finished import Answers, Finished
 from pipeline.train.trainers import Trainers
 
+ERROR = re.compile("^error: ", re.MULTILINE)  # before the reason why a trainer ends
 Report = Callable[[Record, Epoch | None], None]  # takes a record and the epoch that was added to it
 
 
@@ -51,7 +54,7 @@ def follow(key: str, trainers: Trainers, report: Report) -> State:
     if not (trainer := trainers.take(key)):
         return Failed(name="Interrupted", message=f"interrupted before the training of {key}")
     process, record = trainer
-    params, history, answers, message = trainers.params(key), [], [], ""
+    params, history, answers, text = trainers.params(key), [], [], ""
     log = get_run_logger()
     log.info("training %s with %s", NETWORKS[key].title, params)
     report(record, None)
@@ -66,9 +69,9 @@ def follow(key: str, trainers: Trainers, report: Report) -> State:
                 log.info(describe(row, params["epochs"]))
             elif "answers" in printed:
                 answers = printed["answers"]
-            else:
-                message = line.strip()
-                log.info(message)
+            elif line.strip():
+                text += line
+                log.info(line.rstrip())
     if process.returncode == 0:
         try:
             check_inputs("train")  # or what is kept could be of other code than its provenance says
@@ -81,7 +84,9 @@ def follow(key: str, trainers: Trainers, report: Report) -> State:
     killed = process.returncode < 0
     report(record.end("KILLED" if killed else "FAILED"), None)
     if not killed:
-        return Failed(message=message.removeprefix("error: "))
+        return Failed(
+            message=re.split("^error: ", text, maxsplit=1, flags=re.MULTILINE)[-1].strip()
+        )
     trainers.interrupted |= process.returncode == -signal.SIGINT
     message = f"signal {-process.returncode} ended the training of {key}"
     return Failed(name="Interrupted" if trainers.interrupted else "Killed", message=message)
@@ -105,11 +110,7 @@ def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answe
     write_predictions(answers)
     write_figures(histories, answers)
     last = {key: history[-1] for key, history in histories.items()}
-    validated = {
-        key: row.validation_accuracy
-        for key, row in last.items()
-        if row.validation_accuracy is not None
-    }
+    validated = {key: row.validation_accuracy for key, row in last.items() if row.validation_loss}
     accuracies = {key: row.test_accuracy for key, row in last.items()}
     files.write_json(files.ACCURACY, accuracies | ({"validation": validated} if validated else {}))
 
@@ -166,6 +167,5 @@ def train_and_compare(provenance: Provenance, trainers: Trainers, report: Report
     except ValueError as error:
         return Failed(message=str(error))
     provenance.write()  # the last: it says that the rest is there
-    for finished in trained.values():
-        finished.forget()
+    shutil.rmtree(files.ARTIFACTS / "partial")
     return Completed()

@@ -45,8 +45,8 @@ def train(network: nn.Module, dataset: Dataset, recipe: Recipe) -> Iterator[Epoc
     """Train the network in place on cross entropy; yield each epoch as it ends.
 
     Raises:
-        ValueError: the recipe asks for what cannot be, or the last batch of an epoch would be a
-            single image.
+        ValueError: the recipe's optimizer, schedule or number of validation images is impossible,
+            or the last batch of an epoch would be a single image.
         FloatingPointError: a loss, a weight or a running statistic is not finite.
     """
     device = choose_device(recipe.device)
@@ -62,7 +62,9 @@ def train(network: nn.Module, dataset: Dataset, recipe: Recipe) -> Iterator[Epoc
             f"to normalize by, got {recipe.batch_size} for {len(x)} images"
         )
     step, end_epoch = trainer_of(network, recipe)
-    order, augmentation = (torch.Generator().manual_seed(recipe.seed) for _ in range(2))
+    order, augmentation = (
+        torch.Generator().manual_seed(seed) for seed in (recipe.seed, recipe.seed + 2**63)
+    )
 
     for epoch in range(1, recipe.epochs + 1):
         losses = []

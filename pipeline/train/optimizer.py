@@ -1,7 +1,8 @@
 """Any optimizer of PyTorch with any of its schedules, by name, as a network's recipe asks."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -30,13 +31,14 @@ def trainer_of(
     if recipe.optimizer == "SGD" and not recipe.optimizer_options and not recipe.schedule:
         step = Step(network)  # without PyTorch's compiler
         return lambda x, labels: step(x, labels, recipe.lr), lambda: None
-    optimizer = create(
-        named(torch.optim, torch.optim.Optimizer),
-        "train.optimizer",
-        recipe.optimizer,
-        recipe.optimizer_options,
-        {"params": network.parameters(), "lr": recipe.lr},
-    )
+    optimizer = optimizer_of(network.parameters(), recipe)
+    schedule = schedule_of(optimizer, recipe) if recipe.schedule else None
+    if schedule:
+        trial = schedule_of(optimizer_of([nn.Parameter(torch.zeros(1, 1))], recipe), recipe)
+        with refusing("train.schedule", recipe.schedule, recipe.schedule_options):
+            trial.optimizer.step(lambda: torch.zeros(()))  # or PyTorch would warn
+            for _ in range(recipe.epochs):
+                trial.step()
 
     def train(x: Tensor, labels: Tensor) -> Tensor:
         def loss() -> Tensor:
@@ -48,17 +50,30 @@ def trainer_of(
         network.train()
         return optimizer.step(loss).detach()
 
-    if not recipe.schedule:
-        return train, lambda: None
+    return train, schedule.step if schedule else lambda: None
+
+
+def optimizer_of(parameters: Iterable[nn.Parameter], recipe: Recipe) -> Any:
+    """Return the recipe's optimizer of parameters, or raise what `create` raises."""
+    return create(
+        named(torch.optim, torch.optim.Optimizer),
+        "train.optimizer",
+        recipe.optimizer,
+        recipe.optimizer_options,
+        {"params": parameters, "lr": recipe.lr},
+    )
+
+
+def schedule_of(optimizer: Any, recipe: Recipe) -> Any:
+    """Return the recipe's schedule of an optimizer, or raise what `create` raises."""
     schedules = named(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler)
-    schedule = create(
+    return create(
         {name: kind for name, kind in schedules.items() if name not in NOT_BY_NAME},
         "train.schedule",
-        recipe.schedule,
+        str(recipe.schedule),
         recipe.schedule_options,
         {"optimizer": optimizer},
     )
-    return train, schedule.step
 
 
 def named(module: ModuleType, base: type) -> dict[str, type]:
@@ -91,7 +106,14 @@ def create(
     unknown = ", ".join(options.keys() - set(allowed))
     if unknown:
         raise ValueError(f"{param}_options has {unknown}, but {name} takes {', '.join(allowed)}")
-    try:
+    with refusing(param, name, options):
         return classes[name](**given, **options)
+
+
+@contextmanager
+def refusing(param: str, name: str | None, options: dict[str, Any]) -> Iterator[None]:
+    """Let an error of an optimizer or a schedule say which parameter it comes from."""
+    try:
+        yield
     except Exception as error:  # of any kind, by the class
         raise ValueError(f"{param}_options = {options}: {name} refuses: {error!r}") from error

@@ -14,18 +14,19 @@ class Step:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        self._parameters = [*network.parameters()]
 
     def __call__(self, x: Tensor, labels: Tensor, lr: float) -> Tensor:
         """Update the network in place; return the batch's mean loss, () float32.
 
-        x: (B, 28, 28) float32; labels: (B,) int64.
+        x: (B, …) float32; labels: (B,) int64.
         """
         if not self._network.training:  # after an evaluation
             self._network.train()
         loss = cross_entropy(self._network(x), labels)
-        gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        parameters = [p for p in self._parameters if p.requires_grad]  # forward may change that
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
         with torch.no_grad():
-            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(gradient, alpha=lr)
         return loss.detach()

@@ -8,6 +8,8 @@ params.yaml may change in the meantime.
 import argparse
 import json
 import sys
+import traceback
+from typing import Any
 
 import torch
 
@@ -18,7 +20,7 @@ from pipeline.data.load import load_dataset
 from pipeline.data.tensors import scale_pixels
 from pipeline.tracking.record import now_ms
 from pipeline.train.loop import initial_network, predict, train
-from pipeline.train.weights import weights_of
+from pipeline.train.weights import restored, weights_of
 
 
 def main() -> None:
@@ -33,14 +35,27 @@ def main() -> None:
         try:
             dataset, network = load_dataset(), initial_network(key, recipe.seed)
             for row in train(network, dataset, recipe):
-                print(json.dumps({"epoch": row, "time_ms": now_ms()}), flush=True)
+                report({"epoch": row, "time_ms": now_ms()})
+            weights, test_x = weights_of(network.cpu()), scale_pixels(dataset.test_images)
+            predictions = predict(restored(key, weights), test_x)
+            if not torch.equal(predictions, predict(network, test_x)):
+                raise ValueError(
+                    "with the saved weights, forward returns other logits: keep what it uses as "
+                    "parameters or buffers"
+                )
         except (OSError, ValueError, FloatingPointError) as error:
             sys.exit(f"error: {key}: {error}")
-        network.cpu()
-        files.write_atomically(files.partial_path(key, "safetensors"), weights_of(network))
-        predictions = predict(network, scale_pixels(dataset.test_images)).tolist()
-        answers = zip(dataset.test_labels.tolist(), predictions, strict=True)
-        print(json.dumps({"answers": list(answers)}))
+        except Exception as error:  # of the network
+            traceback.print_exc()
+            sys.exit(f"error: {key}: {type(error).__name__}: {error}")
+        files.write_atomically(files.partial_path(key, "safetensors"), weights)
+        labels = dataset.test_labels.tolist()
+        report({"answers": list(zip(labels, predictions.tolist(), strict=True))})
+
+
+def report(values: dict[str, Any]) -> None:
+    """Print values as a line of JSON, also if a network has printed a part of a line."""
+    print(f"\n{json.dumps(values)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from models import BatchNormMLP
 from pipeline.data.dataset import SCALE, SHIFT
 from pipeline.data.load import Dataset
 from pipeline.export.fold import fold
+from pipeline.export.graph import to_onnx
 from tests.export.networks import LINEAR_FIRST
+from tests.zoo import Tokens
 
 
 class Length(nn.Module):
@@ -38,6 +41,7 @@ def test_batch_normalization_remains_only_after_a_relu(
     known_name: str, any_network: nn.Module
 ) -> None:
     folded = fold(any_network)
+    assert isinstance(folded, GraphModule)
     called = [
         folded.get_submodule(node.target) for node in folded.graph.find_nodes(op="call_module")
     ]
@@ -48,7 +52,9 @@ def test_batch_normalization_remains_only_after_a_relu(
 def test_pixels_are_scaled_first_unless_the_first_layer_is_linear(
     known_name: str, any_network: nn.Module
 ) -> None:
-    _, *operations, _ = fold(any_network).graph.nodes
+    folded = fold(any_network)
+    assert isinstance(folded, GraphModule)
+    _, *operations, _ = folded.graph.nodes
     scaling = [node for node in operations if node.target in (torch.mul, torch.add)]
     if known_name in LINEAR_FIRST:
         assert scaling == []
@@ -69,12 +75,20 @@ def test_a_network_or_layer_in_train_mode_is_refused(network: BatchNormMLP, laye
         fold(network)
 
 
-@pytest.mark.parametrize(("kind", "why"), [(Length, "'len' is not"), (Branch, "control flow")])
-def test_a_network_that_cannot_be_traced_is_refused_and_says_why(
-    kind: type[nn.Module], why: str
-) -> None:
-    with pytest.raises(
-        ValueError, match=f"^{kind.__name__} cannot be exported: (.*){why}"
-    ) as error:
-        fold(kind().eval())
-    assert "must not depend on the values of tensors" in str(error.value)
+def test_a_network_that_cannot_be_traced_stays_as_it_is(small_dataset: Dataset) -> None:
+    pixels = torch.tensor(small_dataset.test_images).double()
+    whole = fold(Length().eval())
+    assert not isinstance(whole, GraphModule)
+    assert torch.equal(whole(pixels), Length()(pixels * SCALE + SHIFT))
+
+
+def test_what_folding_would_change_stays_as_it_is(small_dataset: Dataset) -> None:
+    network = Tokens().eval()
+    pixels = torch.tensor(small_dataset.test_images).double()
+    expected = copy.deepcopy(network).double()(pixels * SCALE + SHIFT)
+    assert (fold(network)(pixels) - expected).abs().max() < 1e-12
+
+
+def test_a_path_that_depends_on_the_images_cannot_be_exported() -> None:
+    with pytest.raises(ValueError, match=r"^branch cannot be exported: (?s:.*)data-dependent"):
+        to_onnx(Branch().eval(), "branch", {})

@@ -162,9 +162,9 @@ def test_the_cards_are_valid_for_mlcroissant_and_hugging_face(tmp_path: Path) ->
     [
         (
             "0",
-            "on 60,000 training images. None were held out: if its parameters were",
+            "on 60,000 training images. None were held out: if its hyperparameters",
         ),
-        ("5000", "on 55,000 training images. Its parameters may have been chosen by 5,000 others,"),
+        ("5000", "on 55,000 training images. Its hyperparameters may have been chosen by 5,000"),
     ],
 )
 def test_the_card_says_which_images_chose_what(images: str, sentence: str) -> None:

@@ -53,6 +53,33 @@ class Unused(nn.Module):
         return self.frozen(images.flatten(1)) * self.scale
 
 
+class Thawing(nn.Linear):
+    """A layer that is trained from the third step on."""
+
+    def __init__(self) -> None:
+        super().__init__(784, 10)
+        self.weight.requires_grad_(False)
+        self.steps = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        self.weight.requires_grad_(self.steps > 2)
+        return super().forward(images.flatten(1))
+
+
+def test_a_layer_that_forward_thaws_is_trained_from_then_on() -> None:
+    ours, theirs = Thawing(), Thawing()
+    theirs.load_state_dict(ours.state_dict())
+    step, optimizer = Step(ours), torch.optim.SGD(theirs.parameters(), lr=0.1, foreach=False)
+    x, labels = torch.randn(8, 28, 28), torch.arange(8)
+    for _ in range(5):
+        step(x, labels, lr=0.1)
+        optimizer.zero_grad()
+        cross_entropy(theirs(x), labels).backward()
+        optimizer.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
 def test_a_frozen_and_an_unused_parameter_stay_as_they_are() -> None:
     network = Unused()
     before = copy.deepcopy(network.state_dict())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from models import NETWORKS
 from pipeline.core import files
@@ -15,6 +16,19 @@ from pipeline.core.params import Recipe
 from pipeline.data.load import Dataset
 from pipeline.train import trainer
 from pipeline.train.loop import initial_network, train
+from tests.zoo import ListCounter, bring
+
+
+class Wrong(nn.Linear):
+    """A network that fails once it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("no\nsuch luck")
+        return super().forward(images.flatten(1))
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +53,7 @@ def test_the_trainer_writes_what_train_returns(
     expected = list(train(network, small_dataset, train_params))
     weights = load_file(files.partial_path(key, "safetensors"))
     torch.testing.assert_close(weights, dict(network.state_dict()), rtol=0, atol=0)
-    *rows, answers = map(json.loads, capsys.readouterr().out.splitlines())
+    *rows, answers = map(json.loads, filter(None, capsys.readouterr().out.splitlines()))
     assert [Epoch(*row["epoch"]) for row in rows] == expected
     labels, predictions = zip(*answers["answers"], strict=True)
     assert (np.array(labels) == small_dataset.test_labels).all()
@@ -54,6 +68,27 @@ def test_a_training_that_fails_writes_nothing_and_names_the_network(
     with pytest.raises(SystemExit, match=r"error: simple_mlp: the loss is .* lower train\.lr"):
         trainer.main()
     assert not files.partial_path("simple_mlp", "safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ListCounter, "with the saved weights, forward returns other logits"),
+        (Wrong, "RuntimeError: no\nsuch luck"),
+    ],
+)
+def test_what_only_the_training_shows_is_an_error_that_names_the_network(
+    kind: type[nn.Module],
+    message: str,
+    train_params: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bring(kind, monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["trainer", "mine", train_params.model_dump_json()])
+    with pytest.raises(SystemExit) as ended:
+        trainer.main()
+    assert str(ended.value).startswith(f"error: mine: {message}")
+    assert not files.partial_path("mine", "safetensors").exists()
 
 
 def test_a_trainer_does_without_pytorchs_compiler(train_params: Recipe, tmp_path: Path) -> None:
