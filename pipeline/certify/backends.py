@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pipeline.core.inference import ENCODINGS, infer
 from pipeline.data.tensors import logits_of, scale_pixels
 
-BATCH_SIZES = (1, 7, 64, 1000)
+BATCH_SIZES = (1, 7, 64, 500)
 
 
 def pytorch_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.data.load import Dataset
 
-BATCH = 500  # images that are evaluated at once: all of them would need gigabytes in wide networks
+BATCH = 250  # images that are evaluated at once: all of them would need gigabytes in wide networks
 
 
 class Tensors(NamedTuple):

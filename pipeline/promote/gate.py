@@ -162,6 +162,6 @@ def correct_answers(model: bytes, dataset: Dataset) -> np.ndarray:
     import onnxruntime as ort
 
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    batches = np.array_split(dataset.test_images, math.ceil(len(dataset.test_images) / 1000))
+    batches = np.array_split(dataset.test_images, math.ceil(len(dataset.test_images) / 500))
     logits = np.concatenate([session.run(["logits"], {"images": batch})[0] for batch in batches])
     return logits.argmax(axis=1) == dataset.test_labels

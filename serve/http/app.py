@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serve.http.access import SECURITY_HEADERS, Access
 from serve.http.bodies import Budget, read
 from serve.http.infer import PATH, Inference
+from serve.http.page import add_page
 from serve.http.routes import create_routes
 from serve.http.sampling import add_sample_routes
 from serve.model.metrics import REFUSALS
@@ -42,6 +43,7 @@ class App:
         self.budget = Budget()
         self._routes = create_routes(models, self._lifespan)
         add_sample_routes(self._routes, models, self.budget)
+        add_page(self._routes, models)
         inference = Inference(models, self.budget)
         self._infer = inference.respond_and_log if log_requests else inference.respond
 

@@ -11,7 +11,6 @@ from starlette.types import StatelessLifespan
 
 from serve import __version__
 from serve.http.openapi import INFERENCE, add_schemas, errors
-from serve.http.page import add_page
 from serve.model import descriptions
 from serve.model.served import ServedModel, ServedModels, UnknownModelError
 from serve.protocol.messages import INTERNAL_ERROR
@@ -48,7 +47,6 @@ def create_routes(models: ServedModels, lifespan: StatelessLifespan[FastAPI]) ->
 
     add_model_routes(rest, "/v2/models/{name}", find)
     add_model_routes(rest, "/v2/models/{name}/versions/{version}", find_version)
-    add_page(rest, models)
     add_schemas(rest)
     return rest
 
