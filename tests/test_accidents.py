@@ -192,8 +192,9 @@ def test_a_damaged_file_in_dvcs_cache_is_repaired_by_the_commands_in_the_error(
     assert "Traceback" not in output
     (advice,) = re.findall("DVC's cache is damaged: first run `(.*?)`", output)
     assert str(copy) in advice
-    run(advice)
-    assert (project / name).read_bytes() == copy.read_bytes() == whole
+    output = run(advice).stdout
+    assert (project / name).read_bytes() == whole, output
+    assert copy.read_bytes() == whole, output
     run(restore)
     assert (project / name).read_bytes() == whole
     assert "the chain is whole" in run("python -m pipeline.trace champion").stdout
