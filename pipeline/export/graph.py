@@ -134,19 +134,24 @@ def summary(outputs: np.ndarray) -> dict[str, list[Any]]:
     predictions, levels = outputs.argmax(axis=1), np.linspace(0, 1, QUANTILES)
     counts = np.bincount(predictions, minlength=classes)
     groups = [outputs[predictions == k] if counts[k] else outputs for k in range(classes)]
-    means = np.array([group.mean(axis=0) for group in groups]).round(4)
+    means = rounded(np.array([group.mean(axis=0) for group in groups]))
     spread = np.cov(outputs.T, bias=True) + 1e-6 * np.eye(classes)  # outputs may add up to 1
     whitenings = np.empty((classes, classes, classes))
     quantiles = np.empty((2, classes, QUANTILES))
     for k, group in enumerate(groups):
         deviations = group - means[k]
         covariance = (deviations.T @ deviations + classes * spread) / (len(group) + classes)
-        whitenings[k] = np.linalg.inv(np.linalg.cholesky(covariance)).T.round(4)
+        whitenings[k] = rounded(np.triu(np.linalg.inv(np.linalg.cholesky(covariance)).T))
         found = scores(group, np.full(len(group), k), means, whitenings)
         quantiles[:, k] = np.quantile(found, levels, axis=1).T
     return {
         "shares": (counts / len(outputs)).round(4).tolist(),
         "means": means.tolist(),
         "whitenings": whitenings.tolist(),
-        "quantiles": quantiles.round(4).tolist(),
+        "quantiles": rounded(quantiles).tolist(),
     }
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Return values with four decimals, and 0 without a sign, which differs from run to run."""
+    return values.round(4) + 0.0

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ from pipeline.core.files import ROOT
 from pipeline.data.dataset import SCALE, SHIFT
 from pipeline.data.load import Dataset
 from pipeline.data.tensors import scale_pixels
-from pipeline.export.graph import held_out_reference, is_export, self_test, to_onnx
+from pipeline.export.graph import held_out_reference, is_export, self_test, summary, to_onnx
 from serve.model.drift import read_reference
 from tests.export.networks import LINEAR_FIRST
 
@@ -164,3 +165,11 @@ def test_the_self_test_is_of_grey_images_in_float64(network: BatchNormMLP) -> No
 def test_a_network_in_train_mode_is_refused(network: BatchNormMLP) -> None:
     with pytest.raises(ValueError, match="train mode"):
         to_onnx(network.train(), "batchnorm_mlp", {})
+
+
+def test_a_summary_has_no_signed_zeros_and_its_whitenings_are_triangular() -> None:
+    outputs = np.random.default_rng(0).normal(0, 1e-6, (50, 3))
+    text = json.dumps(summary(outputs))
+    assert "-0.0" not in re.findall(r"-?\d+\.\d+", text)
+    for whitening in summary(np.random.default_rng(0).normal(0, 1, (50, 3)))["whitenings"]:
+        assert np.tril(whitening, -1).tobytes() == np.zeros((3, 3)).tobytes()
