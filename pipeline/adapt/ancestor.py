@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from safetensors.torch import load
 from torch import nn
 
-from models import NETWORKS
 from pipeline.core import files
+from pipeline.core.weights import restored
 from pipeline.tracking.registry import ADAPTED_FROM, all_versions, digest_tag
 from pipeline.tracking.store import download
 
@@ -72,12 +71,10 @@ def trained_network(version: ModelVersion, key: str) -> nn.Module:
             "artifacts/ nor beside the version in MLflow nor in DVC's cache: `dvc repro promote` "
             "adds those in artifacts/ to MLflow"
         )
-    network = NETWORKS[key].build()
     try:
-        network.load_state_dict(load(content))
+        return restored(key, content)
     except RuntimeError as error:
         raise ValueError(
             f"the weights of {key} in the training of version {version.version} do not fit the "
             f"class in models/: go back to its commit or train again: {error!s:.200}"
         ) from error
-    return network.eval()

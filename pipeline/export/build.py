@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import onnx
-from safetensors.torch import load_file
 from torch import nn
 
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.provenance import Provenance
+from pipeline.core.weights import restored
 from pipeline.data.load import load_dataset
 from pipeline.export.graph import held_out_reference, is_export, self_test, to_onnx
 
@@ -24,9 +24,7 @@ def load_network(key: str) -> nn.Module:
     Raises:
         FileNotFoundError: `train` has not run.
     """
-    network = NETWORKS[key].build()
-    network.load_state_dict(load_file(files.require(files.weights_path(key), "train")))
-    return network.eval()
+    return restored(key, files.require(files.weights_path(key), "train").read_bytes())
 
 
 def build(key: str) -> bytes:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import Recipe, load_params, own_params
+from pipeline.core.weights import restored, weights_of
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
 from pipeline.data.tensors import scale_pixels
 from pipeline.export.graph import self_test, to_onnx
 from pipeline.train.loop import initial_network
 from pipeline.train.optimizer import trainer_of
-from pipeline.train.weights import restored, weights_of
 
 IMAGES, CALLS = 8, 64
 TOLERANCE = 1e-3  # relative; the certificate's is for trained networks

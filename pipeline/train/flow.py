@@ -84,9 +84,7 @@ def follow(key: str, trainers: Trainers, report: Report) -> State:
     killed = process.returncode < 0
     report(record.end("KILLED" if killed else "FAILED"), None)
     if not killed:
-        return Failed(
-            message=re.split("^error: ", text, maxsplit=1, flags=re.MULTILINE)[-1].strip()
-        )
+        return Failed(message=ERROR.split(text, maxsplit=1)[-1].strip())
     trainers.interrupted |= process.returncode == -signal.SIGINT
     message = f"signal {-process.returncode} ended the training of {key}"
     return Failed(name="Interrupted" if trainers.interrupted else "Killed", message=message)
@@ -110,7 +108,8 @@ def compare_networks(histories: dict[str, list[Epoch]], answers: dict[str, Answe
     write_predictions(answers)
     write_figures(histories, answers)
     last = {key: history[-1] for key, history in histories.items()}
-    validated = {key: row.validation_accuracy for key, row in last.items() if row.validation_loss}
+    accuracy = {key: row.validation_accuracy for key, row in last.items()}
+    validated = {key: value for key, value in accuracy.items() if value is not None}
     accuracies = {key: row.test_accuracy for key, row in last.items()}
     files.write_json(files.ACCURACY, accuracies | ({"validation": validated} if validated else {}))
 

@@ -16,11 +16,11 @@ import torch
 from models import NETWORKS
 from pipeline.core import files
 from pipeline.core.params import Recipe
+from pipeline.core.weights import restored, weights_of
 from pipeline.data.load import load_dataset
 from pipeline.data.tensors import scale_pixels
 from pipeline.tracking.record import now_ms
 from pipeline.train.loop import initial_network, predict, train
-from pipeline.train.weights import restored, weights_of
 
 
 def main() -> None:
