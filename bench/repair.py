@@ -1,7 +1,7 @@
-"""Shows drift and its repair, in about three minutes: `make drift`, or `python -m bench.repair`.
+"""Shows drift and its repair, in about two minutes: `make drift`, or `python -m bench.repair`.
 
-In a copy of the project with a store of its own, a server answers test images, which lose contrast,
-get brighter, foggy, shifted, and normal again. It serves the champion, which `pipeline.adapt
+In a copy of the project with a store of its own, a server answers test images, which get darker,
+brighter, foggy, shifted, and normal again. It serves the champion, which `pipeline.adapt
 --watch` adapts, and the trained networks. Only this command knows the labels.
 """
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -35,16 +35,23 @@ from pipeline.certify.server import stopping
 from pipeline.core import files
 from pipeline.core.inference import binary_request, infer
 from pipeline.core.params import load_params
-from pipeline.data.corruptions import CORRUPTIONS
+from pipeline.data.corruptions import CORRUPTIONS, to_pixels
 from pipeline.data.load import load_dataset
 from pipeline.export.build import UNSEEN
 
 FIGURE = files.ARTIFACTS / "drift" / "repair.png"
-PHASES = ["clean", "contrast", "brightness", "fog", "translate", "clean"]
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "clean": lambda images: images,
+    "dimmed": lambda images: to_pixels(images * 0.4),
+    "brightened": CORRUPTIONS["brightness"],
+    "foggy": CORRUPTIONS["fog"],
+    "shifted": CORRUPTIONS["translate"],
+}
+PHASES = [*CHANGES, "clean"]
 ROWS, PAUSE_S = 40, 0.1  # of a request to each model, and after it
 WINDOW = 400  # images in an accuracy
 FIRST_S, SETTLED_S, LONGEST_S = 8, 5, 60  # of the first phase; after a verdict; of any other
-COOLDOWN_S = 30
+COOLDOWN_S = 10
 SWAPPED, REFUSED = "is the champion, in place of", "stays the champion"
 
 
@@ -122,7 +129,7 @@ def stream(client: httpx.Client, verdicts: list[str]) -> Iterator[Moment]:
     start = time.monotonic()
     version = trained = measure(client, key)[0]
     for place, phase in enumerate(PHASES):
-        changed = CORRUPTIONS[phase](images) if phase in CORRUPTIONS else images
+        changed = CHANGES[phase](images)
         correct: dict[str, deque[bool]] = {name: deque(maxlen=WINDOW) for name in names}
         shown, seen, settled = time.monotonic(), len(verdicts), place == 0
         end = shown + (FIRST_S if settled else LONGEST_S)

@@ -28,8 +28,10 @@ def main() -> None:
         if arguments.watch:
             resolve_name("pipeline.adapt.watch:watch")(arguments.url, arguments.watch)
         else:
+            if arguments.fresh:  # it fills while the flow is imported
+                resolve_name("pipeline.adapt.traffic:empty_sample")(arguments.url)
             run_flow = resolve_name("pipeline.core.flows:run_flow")
-            run_flow("pipeline.adapt.flow:adapt", arguments.url, arguments.fresh)
+            run_flow("pipeline.adapt.flow:adapt", arguments.url)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

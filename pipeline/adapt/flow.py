@@ -8,7 +8,6 @@ registered. MLflow has a run of it, with the sample, in any case.
 import time
 from typing import Any
 
-import httpx
 import numpy as np
 import torch
 from mlflow import MlflowClient
@@ -21,7 +20,7 @@ from pipeline.adapt.ancestor import Ancestor, find_ancestor
 from pipeline.adapt.candidate import adapt_network, build_adapted, certify_adapted
 from pipeline.adapt.publish import give_alias, register_adapted
 from pipeline.adapt.re_estimate import running_norms
-from pipeline.adapt.traffic import Sample, empty_sample, fetch_sample
+from pipeline.adapt.traffic import Sample, fetch_sample
 from pipeline.core import files
 from pipeline.core.params import load_params
 from pipeline.data.tensors import scale_pixels
@@ -73,7 +72,7 @@ def certify(ancestor: Ancestor, network: nn.Module, sample: Sample) -> dict[str,
 
 
 @flow(name="adapt")
-def adapt(url: str, fresh: bool = False) -> State:
+def adapt(url: str) -> State:
     """Adapt the champion; of two flows at once in this clone, only the first does."""
     asked = time.time()
     try:
@@ -82,20 +81,18 @@ def adapt(url: str, fresh: bool = False) -> State:
             if last and last.info.status == "FINISHED" and last.info.end_time / 1000 > asked:
                 message = "another command has adapted the champion meanwhile"
             else:
-                message = adapt_champion(client, url, fresh)
-    except httpx.HTTPError as error:
-        return Failed(message=f"{url} failed: {error}")
+                message = adapt_champion(client, url)
     except (OSError, ValueError) as error:
         return Failed(message=str(error))
     print(message)
     return Completed(message=message)
 
 
-def adapt_champion(client: MlflowClient, url: str, fresh: bool) -> str:
+def adapt_champion(client: MlflowClient, url: str) -> str:
     """Adapt the champion that the server at the URL serves; return the verdict as sentences.
 
     Raises:
-        httpx.HTTPError: the server does not answer.
+        ConnectionError: the server does not answer.
         ValueError: there is no champion, it has no running statistics, or the server serves another
             model or keeps no sample.
         FileNotFoundError: what the champion was trained to is lost.
@@ -107,8 +104,6 @@ def adapt_champion(client: MlflowClient, url: str, fresh: bool) -> str:
     ancestor = find_ancestor(client, champion, params.export.network, params.adapt.judge)
     running_norms(ancestor.network)  # before rows are waited for
     with adaptation_run(client, champion) as run_id:
-        if fresh:
-            empty_sample(url)
         sample = fetch_sample(url, champion.tags["model.sha256"])
         record_sample(client, run_id, sample.content, sample.sha256)
         adapted = re_estimate(ancestor, sample)

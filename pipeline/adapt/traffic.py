@@ -5,6 +5,7 @@ import math
 import time
 from typing import NamedTuple
 
+import httpx
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from safetensors.numpy import load
@@ -69,22 +70,16 @@ def fetch_sample(url: str, digest: str) -> Sample:
     digest: the SHA-256 of the model that it must serve.
 
     Raises:
-        httpx.HTTPError: the server does not answer.
+        ConnectionError: the server does not answer.
         ValueError: it serves another model, keeps no sample, or has too few rows in time.
     """
     params = load_params().adapt
     rows, wait_s = params.rows, params.wait_s
     end = time.monotonic() + wait_s
     print(f"waiting until {url} has sampled {rows} rows ...", flush=True)
-    with connect(url) as client, tqdm(desc="rows", total=rows, disable=None) as bar:
+    with tqdm(desc="rows", total=rows, disable=None) as bar:
         while True:
-            response = client.get(f"{model_url()}/sample")
-            if response.status_code == 401:
-                raise ValueError(f"{url} requires its token in SERVE_TOKEN")
-            if response.status_code == 404:
-                raise ValueError(f"{url} has no sample: {response.json()['error']}")
-            response.raise_for_status()
-            sample = read_sample(response.content)
+            sample = read_sample(request_sample(url, "GET"))
             if not digest.startswith(sample.version):
                 raise ValueError(
                     f"{url} serves version {sample.version}, which is not the champion: start it "
@@ -102,9 +97,27 @@ def fetch_sample(url: str, digest: str) -> Sample:
 
 
 def empty_sample(url: str) -> None:
-    """Empty the server's sample, so that it is of what comes from now on."""
-    with connect(url) as client:
-        client.delete(f"{model_url()}/sample").raise_for_status()
+    """Empty the server's sample, so that it is of what comes from now on.
+
+    Raises:
+        ConnectionError: the server does not answer.
+        ValueError: it keeps no sample.
+    """
+    request_sample(url, "DELETE")
+
+
+def request_sample(url: str, method: str) -> bytes:
+    """Send a request about the server's sample, and return the answer's body."""
+    try:
+        with connect(url) as client:
+            response = client.request(method, f"{model_url()}/sample")
+            if response.status_code == 401:
+                raise ValueError(f"{url} requires its token in SERVE_TOKEN")
+            if response.status_code == 404:
+                raise ValueError(f"{url} has no sample: {response.json()['error']}")
+            return response.raise_for_status().content
+    except httpx.HTTPError as error:
+        raise ConnectionError(f"{url} failed: {error}") from error
 
 
 def last_alarm(url: str) -> float | None:

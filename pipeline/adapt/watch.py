@@ -14,7 +14,7 @@ import httpx
 from prefect import State, flow
 from prefect.states import Completed
 
-from pipeline.adapt.traffic import last_alarm
+from pipeline.adapt.traffic import empty_sample, last_alarm
 from pipeline.core import files
 from pipeline.core.params import load_params
 
@@ -72,7 +72,8 @@ def check() -> State:
         return Completed(message="SERVE_URL is not set, so there is no server to watch")
     if not is_due(url):
         return Completed(message=f"no new alarm at {url}, or too soon after the last adaptation")
+    empty_sample(url)  # it fills while the flow is imported
     from pipeline.adapt.flow import adapt
 
-    state: State = adapt(url, fresh=True, return_state=True)
+    state: State = adapt(url, return_state=True)
     return state

@@ -51,9 +51,9 @@ def champion(network: BatchNormMLP, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(registry, "all_versions", lambda *_: {"1": VERSION})
 
 
-def message(fresh: bool = False) -> str:
+def message() -> str:
     """Return the message of the flow's state."""
-    return str(flow.adapt.fn(URL, fresh).message)
+    return str(flow.adapt.fn(URL).message)
 
 
 def test_without_a_champion_there_is_nothing_to_adapt(
@@ -86,7 +86,7 @@ def test_a_server_whose_memory_is_full_is_an_error(
     champion: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_by(lambda _: httpx.Response(503, json={"error": "too much is waiting"}), monkeypatch)
-    assert "503 Service Unavailable" in message(fresh=True)
+    assert "503 Service Unavailable" in message()
 
 
 def test_a_server_of_another_model_is_an_error(
