@@ -36,12 +36,14 @@ def is_due(url: str) -> bool:
     if not last or not champion:
         return True
     began, status, tags = last.info.start_time / 1000, last.info.status, last.data.tags
-    if status == "RUNNING" or alarm < began:
+    if alarm < began:
         return False
     won = status == "FINISHED" and tags.get("verdict", NONE) != NONE
     if won and tags["champion"] == str(champion.version):
         return False  # the winner waits to be made champion, or was rolled back
-    return time.time() > began + load_params().adapt.cooldown_s
+    params = load_params().adapt
+    running_s = params.wait_s if status == "RUNNING" else 0  # or killed, in another clone
+    return time.time() > began + running_s + params.cooldown_s
 
 
 def watch(url: str, seconds: float) -> None:

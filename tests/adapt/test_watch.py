@@ -53,8 +53,14 @@ def test_an_alarm_within_the_cooldown_waits_for_its_end(monkeypatch: pytest.Monk
 
 
 def test_an_alarm_while_an_adaptation_runs_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not due(monkeypatch, alarm=10, began=200, status="RUNNING")
+    assert not due(monkeypatch, alarm=10, began=690, status="RUNNING")
     assert due(monkeypatch, alarm=10, began=200, status="FAILED")
+
+
+def test_a_run_of_another_clone_that_was_killed_does_not_block_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert due(monkeypatch, alarm=10, began=710, status="RUNNING")
 
 
 def test_while_a_winner_waits_to_be_made_champion_no_alarm_starts_another(
