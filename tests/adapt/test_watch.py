@@ -31,7 +31,7 @@ def due(
     patch.setattr(store, "open_store", lambda: nullcontext(None))
     patch.setattr(registry, "find_alias", lambda *_: SimpleNamespace(version=1))
     patch.setattr(adaptations, "last_adaptation", lambda _client: last)
-    set_adapt(patch, watch, cooldown_s=100)
+    set_adapt(patch, watch, cooldown_s=100, wait_s=600)
     return watch.is_due(URL)
 
 
