@@ -26,8 +26,10 @@ def run_flow(name: str, *arguments: object) -> None:
 
     flow = resolve_name(name)
     # After Ctrl-C, Prefect would print "Crash detected!".
-    log = logging.getLogger("prefect.flow_runs")
-    log.addFilter(lambda line: "aborted by an interrupt signal" not in line.getMessage())
+    for runs in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(runs).addFilter(
+            lambda line: "aborted by an interrupt signal" not in line.getMessage()
+        )
     given = PREFECT_API_URL.value()  # a profile of Prefect's may name a server too
     if server and given:
         server.stop()
