@@ -110,9 +110,11 @@ def commands(model: Path) -> dict[str, tuple[list[str | Path], str]]:
         "PORT",
     ]
     mlflow_serve = [python, "-m", "mlflow", "models", "serve", "--model-uri", str(mlflow_model)]
+    serve: list[str | Path] = [python, "-m", "serve", "--model", model, "--port", "PORT"]
     return {
         "floor": ([python, PEERS / "floor.py", "PORT"], "/"),
-        "ours": ([python, "-m", "serve", "--model", model, "--port", "PORT"], ready),
+        "ours": (serve, ready),
+        "sampling": ([*serve, "--sample", "2048"], ready),
         "mlflow": ([*mlflow_serve, "--env-manager", "local", "--port", "PORT"], "/ping"),
         "mlserver": ([mlserver, "start", settings], ready),
         "kserve": ([environment("kserve"), PEERS / "kserve_server.py", "PORT", model], ready),
@@ -187,8 +189,10 @@ def measure(model: Path, rounds: int, duration_s: int) -> dict[str, list[dict[st
     contestants = {
         "floor, JSON": ("floor", "/", json_request(one), 16),
         "ours, JSON": ("ours", INFER, json_request(one), 16),
+        "ours with a sample, JSON": ("sampling", INFER, json_request(one), 16),
         "floor, binary": ("floor", "/", binary_request(one), 16),
         "ours, binary": ("ours", INFER, binary_request(one), 16),
+        "ours with a sample, binary": ("sampling", INFER, binary_request(one), 16),
         "Triton 2.51, Python backend, JSON": ("triton", INFER, json_request(one), 16),
         "Triton 2.51, Python backend, binary": ("triton", INFER, binary_request(one), 16),
         "MLServer": ("mlserver", INFER, json_request(one), 16),
@@ -250,6 +254,9 @@ def main() -> None:
             print(f"| {name} | {rate} | {ratio(name, floor):.2f} | {latencies} |")
     for name in ("MLServer", "Triton 2.51, Python backend, JSON"):
         print(f"\nours, JSON: {ratio('ours, JSON', name):.1f} times the rate of {name}")
+    for kind in ("JSON", "binary"):
+        sampled = ratio(f"ours with a sample, {kind}", f"ours, {kind}")
+        print(f"\nours with a sample of 2,048 rows, {kind}: {sampled:.2f} times the rate without")
     print()
     print(
         "| images/s, binary, 4 connections | ours | ONNX Runtime alone | HTTP alone | "
