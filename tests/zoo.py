@@ -153,11 +153,30 @@ class Untraced(nn.Module):
         return self.out(torch.tanh(state + self.fc(images.flatten(1))))
 
 
+class FrozenNorm(ConvNet):
+    """A batch normalization that stays in eval mode, and gradients that a hook clips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc.weight.register_post_accumulate_grad_hook(self.clip)
+
+    @staticmethod
+    def clip(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        parameter.grad.clamp_(-1e-3, 1e-3)
+
+    def train(self, mode: bool = True) -> "FrozenNorm":
+        super().train(mode)
+        self.bn1.eval()
+        self.dropout.eval()
+        return self
+
+
 ACCEPTED = {
     kind.__name__: kind
     for kind in (
         *(ConvNet, ChannelsLast, Attention, Residual, Shared, Tied, RandomDrops, Counter),
-        *(Tokens, Untraced),
+        *(Tokens, Untraced, FrozenNorm),
     )
 }
 

@@ -28,10 +28,7 @@ def find_ancestor(client: MlflowClient, version: ModelVersion, key: str, judge: 
 
     Raises:
         FileNotFoundError: the trained version or weights of its training are lost.
-        ValueError: the network would judge itself.
     """
-    if key == judge:
-        raise ValueError(f"adapt.judge must be another network than export.network, got {judge}")
     number = version.tags.get(ADAPTED_FROM, str(version.version))
     trained = all_versions(client).get(number)
     if not trained:

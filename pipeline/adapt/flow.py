@@ -31,6 +31,7 @@ from pipeline.tracking.adaptations import (
     NONE,
     adaptation_run,
     last_adaptation,
+    may_run,
     record_sample,
     record_verdict,
 )
@@ -80,6 +81,8 @@ def adapt(url: str) -> State:
             last = last_adaptation(client)
             if last and last.info.status == "FINISHED" and last.info.end_time / 1000 > asked:
                 message = "another command has adapted the champion meanwhile"
+            elif last and may_run(last):
+                message = "another command adapts the champion"
             else:
                 message = adapt_champion(client, url)
     except (OSError, ValueError) as error:
@@ -103,6 +106,10 @@ def adapt_champion(client: MlflowClient, url: str) -> str:
         raise ValueError("there is no champion to adapt: run `make repro`")
     ancestor = find_ancestor(client, champion, params.export.network, params.adapt.judge)
     running_norms(ancestor.network)  # before rows are waited for
+    if params.adapt.judge == params.export.network:
+        raise ValueError(
+            f"adapt.judge must be another network than export.network, got {params.adapt.judge}"
+        )
     with adaptation_run(client, champion) as run_id:
         sample = fetch_sample(url, champion.tags["model.sha256"])
         record_sample(client, run_id, sample.content, sample.sha256)

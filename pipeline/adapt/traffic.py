@@ -79,7 +79,7 @@ def fetch_sample(url: str, digest: str) -> Sample:
     print(f"waiting until {url} has sampled {rows} rows ...", flush=True)
     with tqdm(desc="rows", total=rows, disable=None) as bar:
         while True:
-            sample = read_sample(request_sample(url, "GET"))
+            sample = read_sample(request(url, "GET", f"{model_url()}/sample"))
             if not digest.startswith(sample.version):
                 raise ValueError(
                     f"{url} serves version {sample.version}, which is not the champion: start it "
@@ -103,32 +103,31 @@ def empty_sample(url: str) -> None:
         ConnectionError: the server does not answer.
         ValueError: it keeps no sample.
     """
-    request_sample(url, "DELETE")
+    request(url, "DELETE", f"{model_url()}/sample")
 
 
-def request_sample(url: str, method: str) -> bytes:
-    """Send a request about the server's sample, and return the answer's body."""
+def request(url: str, method: str, path: str) -> bytes:
+    """Send a request to the server, and return the answer's body."""
     try:
         with connect(url) as client:
-            response = client.request(method, f"{model_url()}/sample")
+            response = client.request(method, path)
             if response.status_code == 401:
                 raise ValueError(f"{url} requires its token in SERVE_TOKEN")
             if response.status_code == 404:
-                raise ValueError(f"{url} has no sample: {response.json()['error']}")
+                raise ValueError(f"{url}{path} is not there: {response.text:.200}")
             return response.raise_for_status().content
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConnectionError(f"{url} failed: {error}") from error
 
 
 def last_alarm(url: str) -> float | None:
     """Return when the served version last rang the alarm, in seconds since 1970, if ever."""
-    with connect(url) as client:
-        text = client.get("/metrics").raise_for_status().text
+    text = request(url, "GET", "/metrics").decode(errors="replace")
     times = [
         sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == ALARM_TIME and sample.labels["model"] == load_params().export.network
+        if sample.name == ALARM_TIME and sample.labels.get("model") == load_params().export.network
     ]
     rung = [seconds for seconds in times if not math.isnan(seconds)]
     return max(rung, default=None)

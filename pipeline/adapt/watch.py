@@ -6,6 +6,7 @@ watches, and one that is started again, adapt once.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,38 +27,36 @@ def is_due(url: str) -> bool:
     if alarm is None:
         return False
     from pipeline.promote.gate import CHAMPION  # as MLflow, it takes seconds
-    from pipeline.tracking.adaptations import NONE, last_adaptation
+    from pipeline.tracking.adaptations import last_adaptation, last_win, may_run
     from pipeline.tracking.registry import find_alias
     from pipeline.tracking.store import open_store
 
     with open_store() as client:
-        last = last_adaptation(client)
+        last, win = last_adaptation(client), last_win(client)
         champion = find_alias(client, CHAMPION)
     if not last or not champion:
         return True
-    began, status, tags = last.info.start_time / 1000, last.info.status, last.data.tags
-    if alarm < began:
-        return False
-    won = status == "FINISHED" and tags.get("verdict", NONE) != NONE
-    if won and tags["champion"] == str(champion.version):
+    if win and win.data.tags["champion"] == str(champion.version):
         return False  # the winner waits to be made champion, or was rolled back
-    params = load_params().adapt
-    running_s = params.wait_s if status == "RUNNING" else 0  # or killed, in another clone
-    return time.time() > began + running_s + params.cooldown_s
+    began = last.info.start_time / 1000
+    return began < min(alarm, time.time() - load_params().adapt.cooldown_s) and not may_run(last)
 
 
 def watch(url: str, seconds: float) -> None:
     """Adapt, in a process of its own, whenever it is due. A server or a store that is away is
     reported, and asked again."""
     print(f"watching {url}; Ctrl-C ends it", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or an adaptation would go on
     problem = ""
     while True:
         found = ""
         try:
             if is_due(url):
-                subprocess.run(
-                    [sys.executable, "-m", "pipeline.adapt", url, "--fresh"], cwd=files.ROOT
-                )
+                command = [sys.executable, "-m", "pipeline.adapt", url, "--fresh"]
+                if subprocess.run(command, cwd=files.ROOT).returncode:
+                    pause_s = load_params().adapt.cooldown_s
+                    print(f"looking again in {pause_s} s", file=sys.stderr, flush=True)
+                    time.sleep(pause_s)
         except (httpx.HTTPError, OSError, ValueError) as error:
             found = f"{url}: {error}"
         if found and found != problem:

@@ -18,7 +18,10 @@ RAW = Path(_FILES[0]["contentUrl"]).parent.relative_to(DATA.name)  # torchvision
 DIGESTS: dict[str, str] = {file["name"]: file["md5"] for file in _FILES}
 # (height, width) or (channels, height, width)
 IMAGE_SHAPE = tuple(map(int, _RECORDS["training-images"]["field"][0]["arrayShape"].split(",")))
-CLASS_NAMES: list[str] = [record["classes/name"] for record in _RECORDS["classes"]["data"]]
+_CLASSES = {
+    record["classes/label"]: record["classes/name"] for record in _RECORDS["classes"]["data"]
+}
+CLASS_NAMES: list[str] = [_CLASSES[label] for label in sorted(_CLASSES)]
 CLASSES = len(CLASS_NAMES)
 
 

@@ -38,6 +38,10 @@ def load_dataset(data: Path = DATA) -> Dataset:
     """
     arrays = [_parse(content) for content in read_verified(data)]
     for images, labels in (arrays[:2], arrays[2:]):
+        if labels.dtype != np.int64 or labels.ndim != 1 or not len(labels):
+            raise ValueError(
+                f"{NAME} must have labels (N,), integers, but has {labels.dtype} {labels.shape}"
+            )
         shape, least, most = (len(labels), *IMAGE_SHAPE), labels.min(), labels.max()
         if images.dtype != np.uint8 or images.shape != shape or least < 0 or most >= CLASSES:
             raise ValueError(
@@ -93,4 +97,4 @@ def _parse(content: bytes) -> np.ndarray:
     else:  # byte 3 is the number of axes, followed by one big-endian int32 per axis and the values
         shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
-    return values.astype(np.int64) if values.ndim == 1 else values
+    return values.astype(np.int64) if values.dtype.kind in "iu" and values.ndim == 1 else values

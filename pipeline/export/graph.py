@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from pipeline.data.dataset import CLASS_NAMES, IMAGE_SHAPE, SCALE, SHIFT
-from pipeline.data.tensors import logits_of
+from pipeline.data.tensors import BATCH, logits_of
 from pipeline.export.fold import fold
 from serve.model.drift import KEY, scores
 
@@ -104,8 +104,10 @@ def float64_logits(network: nn.Module, images: np.ndarray) -> np.ndarray:
 
     images: (N, *IMAGE_SHAPE) uint8.
     """
-    x = torch.tensor(images).double() * SCALE + SHIFT
-    return logits_of(copy.deepcopy(network).double().eval(), x).numpy()
+    network = copy.deepcopy(network).double().eval()
+    batches = np.split(images, range(BATCH, len(images), BATCH))
+    found = [logits_of(network, torch.tensor(x).double() * SCALE + SHIFT) for x in batches]
+    return torch.cat(found).numpy()
 
 
 def self_test(network: nn.Module) -> dict[str, str]:

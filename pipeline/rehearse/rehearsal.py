@@ -16,7 +16,7 @@ from pipeline.core.weights import restored, weights_of
 from pipeline.data.dataset import CLASSES, IMAGE_SHAPE
 from pipeline.data.tensors import scale_pixels
 from pipeline.export.graph import self_test, to_onnx
-from pipeline.train.loop import initial_network
+from pipeline.train.loop import choose_device, initial_network
 from pipeline.train.optimizer import trainer_of
 
 IMAGES, CALLS = 8, 64
@@ -58,6 +58,7 @@ def rehearse_network(key: str, recipe: Recipe) -> int:
     with refusing("classify images"):
         check_logits(network, x)
     with refusing("be trained"):
+        choose_device(recipe.device)
         before = plain_values(network)
         train, end_epoch = trainer_of(network, recipe)
         for _ in range(2):

@@ -1,5 +1,6 @@
 """The MLflow run of each adaptation: its parameters, the sample, what was seen, and the verdict."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,9 +61,23 @@ def find_adaptation(client: MlflowClient, run_id: str) -> Run | None:
     return next(iter(found), None)
 
 
-def last_adaptation(client: MlflowClient) -> Run | None:
-    """Return the run of the last adaptation that was not killed."""
+def last_adaptation(
+    client: MlflowClient, query: str = "attributes.status != 'KILLED'"
+) -> Run | None:
+    """Return the run of the last adaptation that was not killed, or that answers a query."""
     experiment_id = open_experiment(client, load_params().tracking.adapt_experiment)
     end_abandoned(client, experiment_id)
-    query, order = "attributes.status != 'KILLED'", ["start_time DESC"]
+    order = ["start_time DESC"]
     return next(iter(client.search_runs([experiment_id], query, 1, order_by=order)), None)
+
+
+def last_win(client: MlflowClient) -> Run | None:
+    """Return the run of the last adaptation that found a better network than the champion."""
+    return last_adaptation(client, f"attributes.status = 'FINISHED' and tags.verdict != '{NONE}'")
+
+
+def may_run(run: Run) -> bool:
+    """Return whether an adaptation is still going on, and not killed in another clone."""
+    params = load_params().adapt
+    age_s = time.time() - run.info.start_time / 1000
+    return run.info.status == "RUNNING" and age_s < params.wait_s + params.cooldown_s

@@ -28,7 +28,10 @@ def trainer_of(
     Raises:
         ValueError: PyTorch has no such optimizer or schedule, or refuses its options.
     """
-    if recipe.optimizer == "SGD" and not recipe.optimizer_options and not recipe.schedule:
+    # Only `backward` calls these hooks.
+    hooked = any(parameter._post_accumulate_grad_hooks for parameter in network.parameters())
+    plain = not (recipe.optimizer_options or recipe.schedule or hooked)
+    if recipe.optimizer == "SGD" and plain:
         step = Step(network)  # without PyTorch's compiler
         return lambda x, labels: step(x, labels, recipe.lr), lambda: None
     optimizer = optimizer_of(network.parameters(), recipe)
@@ -40,6 +43,8 @@ def trainer_of(
             for _ in range(recipe.epochs):
                 trial.step()
 
+    network.train()
+
     def train(x: Tensor, labels: Tensor) -> Tensor:
         def loss() -> Tensor:
             optimizer.zero_grad()
@@ -47,7 +52,8 @@ def trainer_of(
             mean.backward()
             return mean
 
-        network.train()
+        if not network.training:  # after an evaluation
+            network.train()
         return optimizer.step(loss).detach()
 
     return train, schedule.step if schedule else lambda: None

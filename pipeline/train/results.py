@@ -60,8 +60,10 @@ def draw_confusion_matrix(title: str, counts: np.ndarray) -> Figure:
         weight = "bold" if row == column else "normal"
         axes.text(column, row, f"{count or ''}", ha="center", va="center", weight=weight)
     shares = zip(CLASS_NAMES, share.diagonal(), strict=True)
-    axes.set_xticks(range(len(counts)), CLASS_NAMES, rotation=90 * (max(map(len, CLASS_NAMES)) > 3))
-    axes.set_yticks(range(len(counts)), [f"{name}  ({part:.1%})" for name, part in shares])
+    rotation = 90 * (max(map(len, CLASS_NAMES)) > 3)
+    axes.set_xticks(range(len(counts)), CLASS_NAMES, rotation=rotation, parse_math=False)
+    titles = [f"{name}  ({part:.1%})" for name, part in shares]
+    axes.set_yticks(range(len(counts)), titles, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="class (its accuracy)")
     axes.set_title(f"{title}: answers to {counts.sum():,} test images")
     return figure

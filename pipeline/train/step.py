@@ -13,7 +13,7 @@ class Step:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._network = network
+        self._network = network.train()
         self._parameters = [*network.parameters()]
 
     def __call__(self, x: Tensor, labels: Tensor, lr: float) -> Tensor:

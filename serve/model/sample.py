@@ -14,6 +14,7 @@ https://doi.org/10.1145/198429.198435
 
 import hashlib
 import heapq
+import json
 import math
 import mmap
 import os
@@ -137,7 +138,7 @@ class Sample:
             "rows": str(workers["rows"].sum()),
             "began": str(workers["began"].min()),
         }
-        return save({name: values[whole] for name, values in tensors.items()}, metadata)
+        return save_sorted({name: values[whole] for name, values in tensors.items()}, metadata)
 
     def label(self, request: str, row: int, label: int) -> bool:
         """Label a request's row by the index of its class; return whether the sample has it."""
@@ -149,6 +150,16 @@ class Sample:
     def empty(self) -> None:
         """Have each worker begin again."""
         self._epoch[...] = time.time()
+
+
+def save_sorted(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """Return tensors in the format of safetensors, the same bytes for the same values: `save` has
+    the metadata in any order."""
+    content = save(tensors, metadata)
+    end = 8 + int.from_bytes(content[:8], "little")
+    head = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + content[end:]
 
 
 def digest(request: str | None, row: int) -> int:

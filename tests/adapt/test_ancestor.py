@@ -80,8 +80,3 @@ def test_a_trained_version_that_is_gone_is_named(
     adapted = version_with(weights, "2", **{"adapted.from": "1"})
     with pytest.raises(FileNotFoundError, match="version 2 was adapted from version 1, which MLf"):
         find_ancestor(None, adapted, KEY, "simple_mlp")  # type: ignore[arg-type]
-
-
-def test_no_network_judges_itself(weights: bytes) -> None:
-    with pytest.raises(ValueError, match=r"adapt\.judge must be another network"):
-        find_ancestor(None, version_with(weights), KEY, KEY)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Tests of how the flow ends when something is missing: in a sentence, the champion untouched."""
 
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from pipeline.data.tensors import scale_pixels
 from pipeline.tracking import registry
 from pipeline.train.loop import train
 from serve.model.engine import Engine
-from tests.adapt.samples import blank_sample, make_sample, serve_by
+from tests.adapt.samples import blank_sample, make_sample, serve_by, set_adapt
 from tests.support import write_below
 from tests.zoo import ConvNet
 
@@ -69,6 +70,19 @@ def test_a_network_without_batch_normalization_has_nothing_to_re_estimate(
     ancestor = SimpleNamespace(version=VERSION, network=SimpleMLP(), judge=None)
     monkeypatch.setattr(flow, "find_ancestor", lambda *_: ancestor)
     assert message() == "SimpleMLP has no running statistics to re-estimate"
+
+
+def test_no_network_judges_itself(champion: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_adapt(monkeypatch, flow, judge="batchnorm_mlp")
+    assert "adapt.judge must be another network than export.network" in message()
+
+
+def test_while_another_clone_adapts_the_champion_this_one_does_not(
+    champion: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = SimpleNamespace(status="RUNNING", start_time=time.time() * 1000)
+    monkeypatch.setattr(flow, "last_adaptation", lambda _client: SimpleNamespace(info=info))
+    assert message() == "another command adapts the champion"
 
 
 @pytest.mark.parametrize("error", [httpx.ReadTimeout("timed out"), httpx.ConnectError("refused")])

@@ -117,3 +117,9 @@ def test_a_mix_like_the_prior_is_left_alone(images: Tensor) -> None:
     torch.testing.assert_close(
         statistics(re_estimate_for_mix(network, images, prior)), statistics(network)
     )
+
+
+def test_a_layer_that_is_used_twice_is_refused() -> None:
+    norm = nn.BatchNorm1d(4)
+    with pytest.raises(ValueError, match="Sequential uses a batch normalization layer twice"):
+        re_estimate(nn.Sequential(norm, nn.ReLU(), norm), torch.randn(8, 4))

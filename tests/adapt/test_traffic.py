@@ -68,7 +68,10 @@ def test_a_server_without_a_sample_is_an_error_with_its_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     serve_by(lambda _: httpx.Response(404, json={"error": "use --sample"}), monkeypatch)
-    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9 has no sample: use --sample"):
+    with pytest.raises(
+        ValueError,
+        match=r"127\.0\.0\.1:9/v2/models/batchnorm_mlp/sample is not there: .*use --sample",
+    ):
         fetch_sample(URL, DIGEST)
 
 

@@ -19,6 +19,7 @@ def due(
     alarm: float | None,
     began: float | None,
     status: str = "FINISHED",
+    win: object = None,
     **tags: str,
 ) -> bool:
     """Return whether an adaptation is due; the times are seconds ago, the cooldown 100 s, and the
@@ -30,8 +31,11 @@ def due(
     patch.setattr(watch, "last_alarm", lambda _url: None if alarm is None else now - alarm)
     patch.setattr(store, "open_store", lambda: nullcontext(None))
     patch.setattr(registry, "find_alias", lambda *_: SimpleNamespace(version=1))
+    won = last and status == "FINISHED" and last.data.tags["verdict"] != "none"
     patch.setattr(adaptations, "last_adaptation", lambda _client: last)
-    set_adapt(patch, watch, cooldown_s=100, wait_s=600)
+    patch.setattr(adaptations, "last_win", lambda _client: win or (last if won else None))
+    for module in (watch, adaptations):
+        set_adapt(patch, module, cooldown_s=100, wait_s=600)
     return watch.is_due(URL)
 
 
@@ -70,6 +74,14 @@ def test_while_a_winner_waits_to_be_made_champion_no_alarm_starts_another(
     assert due(monkeypatch, alarm=10, began=200, verdict="re-estimated", champion="0")
 
 
+def test_a_later_adaptation_that_was_refused_does_not_end_this_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    win = SimpleNamespace(data=SimpleNamespace(tags={"champion": "1"}))
+    assert not due(monkeypatch, alarm=10, began=200, win=win)
+    assert not due(monkeypatch, alarm=10, began=200, status="FAILED", win=win)
+
+
 def test_a_server_that_is_away_is_reported_once_and_watched_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +96,12 @@ def test_a_server_that_is_away_is_reported_once_and_watched_on(
         return answer
 
     monkeypatch.setattr(watch, "is_due", is_due)
-    monkeypatch.setattr("subprocess.run", lambda command, **_: started.append(command[1:]))
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        started.append(command[1:])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr("subprocess.run", run)
     with pytest.raises(KeyboardInterrupt):
         watch.watch(URL, 0.01)
     assert started == [["-m", "pipeline.adapt", URL, "--fresh"]]

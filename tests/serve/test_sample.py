@@ -71,6 +71,12 @@ def values(sample: Sample) -> list[float]:
     return parse(sample.read()).tensors["inputs/x"][:, 0].tolist()
 
 
+def test_the_same_sample_has_the_same_bytes(half: Engine) -> None:
+    sample = opened(half, 10)
+    serve(sample, range(60))
+    assert len({sample.read() for _ in range(20)}) == 1
+
+
 def test_every_row_is_kept_equally_often(half: Engine) -> None:
     sample, counts = opened(half, 10), Counter[float]()
     for _ in range(2000):

@@ -25,7 +25,8 @@ def re_estimate(network: nn.Module, images: Tensor, weights: Tensor | None = Non
     by default all equal.
 
     Raises:
-        ValueError: see `running_norms`; or there are fewer than two images.
+        ValueError: see `running_norms`; or a layer is used twice, or there are fewer than two
+            images.
     """
     network = copy.deepcopy(network).eval()
     norms = running_norms(network)
@@ -34,7 +35,12 @@ def re_estimate(network: nn.Module, images: Tensor, weights: Tensor | None = Non
     if weights is None:
         weights = torch.ones(len(images), device=images.device)
 
+    measured = set()
+
     def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        if norm in measured:
+            raise ValueError(f"{type(network).__name__} uses a batch normalization layer twice")
+        measured.add(norm)
         mean, variance = moments(inputs[0], weights)
         norm.get_buffer("running_mean").copy_(mean)
         norm.get_buffer("running_var").copy_(variance)
