@@ -87,6 +87,8 @@ def test_arrays_that_numpy_saved_are_loaded(
         (IMAGES / 255, LABELS, "but has float64"),
         (IMAGES[1:], LABELS, r"but has uint8 \(3, 3, 32, 32\)"),
         (IMAGES, LABELS + 1, "labels 0 to 2, but has .* and 1 to 3"),
+        (IMAGES, LABELS + 0.5, r"labels \(N,\), integers, but has float64"),
+        (IMAGES, LABELS[:, None], r"labels \(N,\), integers, but has int64 \(.*, 1\)"),
     ],
 )
 def test_arrays_unlike_their_description_are_an_error(
