@@ -125,9 +125,9 @@ def train_network(key: str, seed: int) -> nn.Module:
     return network
 
 
-def train_pairs(keys: tuple[str, str], pairs: int) -> list[tuple[nn.Module, nn.Module]]:
-    """Return pairs of networks with the seeds 1, 2, …"""
-    jobs = [(key, seed) for seed in range(1, pairs + 1) for key in keys]
+def train_pairs(keys: tuple[str, str], pairs: int, first: int) -> list[tuple[nn.Module, nn.Module]]:
+    """Return pairs of networks, with seeds from the first on."""
+    jobs = [(key, seed) for seed in range(first, first + pairs) for key in keys]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         done = pool.map(train_network, *zip(*jobs, strict=True))
         networks = list(tqdm(done, "trainings", len(jobs), disable=None))
@@ -180,12 +180,15 @@ def main() -> None:
     """Print a row per stream, and whether the demands are met."""
     parser = argparse.ArgumentParser(prog="python -m bench.adapt", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="of networks (default: 5)")
+    parser.add_argument("--seed", type=int, default=1, help="of the first pair (default: 1)")
     parser.add_argument("--draws", type=int, default=5, help="per pair and stream (default: 5)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     params, dataset, random = load_params(), load_dataset(), np.random.default_rng(0)
     prior = torch.from_numpy(np.bincount(dataset.train_labels) / len(dataset.train_labels))
-    pairs = train_pairs((params.export.network, params.adapt.judge), arguments.pairs)
+    pairs = train_pairs(
+        (params.export.network, params.adapt.judge), arguments.pairs, arguments.seed
+    )
     found = streams(dataset)
     heads = "stream", "judge", "champion", "re-estimated", "decisions", "promoted", *OUTCOMES
     print(f"| {' | '.join(heads)} |")
