@@ -138,9 +138,3 @@ def evaluate(network: nn.Module, x: Tensor, labels: Tensor) -> tuple[float, floa
     logits = logits_of(network.eval(), x)
     loss = nn.functional.cross_entropy(logits, labels).item()
     return loss, (logits.argmax(dim=1) == labels).double().mean().item()
-
-
-@torch.inference_mode()
-def predict(network: nn.Module, x: Tensor) -> Tensor:
-    """Return the class of each image in eval mode, (N,) int64, for images x (N, …) float32."""
-    return logits_of(network.eval(), x).argmax(dim=1)

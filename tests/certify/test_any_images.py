@@ -49,4 +49,4 @@ def test_a_network_of_colored_images_is_exported_served_and_certified(
         found = certify(exported, data, params)
     assert found["passed"]
     counts = {row["images"]: row["count"] for row in found["backends"]}
-    assert counts["single pixels"] == 2 * 3072
+    assert counts["single pixels"] == 2 * stress_images.MOST
