@@ -107,7 +107,12 @@ def empty_sample(url: str) -> None:
 
 
 def request(url: str, method: str, path: str) -> bytes:
-    """Send a request to the server, and return the answer's body."""
+    """Send a request to the server, and return the answer's body.
+
+    Raises:
+        ConnectionError: the server does not answer, or by an error.
+        ValueError: it asks for its token, or has no such path.
+    """
     try:
         with connect(url) as client:
             response = client.request(method, path)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 
-import httpx
 from prefect import State, flow
 from prefect.states import Completed
 
@@ -43,8 +42,11 @@ def is_due(url: str) -> bool:
 
 
 def watch(url: str, seconds: float) -> None:
-    """Adapt, in a process of its own, whenever it is due. A server or a store that is away is
-    reported, and asked again."""
+    """Adapt, in a process of its own, whenever it is due.
+
+    A server or a store that is away is reported, and asked again; an adaptation that fails is tried
+    again after `adapt.cooldown_s`.
+    """
     print(f"watching {url}; Ctrl-C ends it", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or an adaptation would go on
     problem = ""
@@ -57,8 +59,8 @@ def watch(url: str, seconds: float) -> None:
                     pause_s = load_params().adapt.cooldown_s
                     print(f"looking again in {pause_s} s", file=sys.stderr, flush=True)
                     time.sleep(pause_s)
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            found = f"{url}: {error}"
+        except (OSError, ValueError) as error:
+            found = str(error)
         if found and found != problem:
             print(f"error: {found}; looking again every {seconds} s", file=sys.stderr, flush=True)
         problem = found

@@ -102,10 +102,31 @@ def test_a_server_that_is_away_is_reported_once_and_watched_on(
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # of the tests' own process
     with pytest.raises(KeyboardInterrupt):
         watch.watch(URL, 0.01)
     assert started == [["-m", "pipeline.adapt", URL, "--fresh"]]
-    assert capsys.readouterr().err == f"error: {URL}: away; looking again every 0.01 s\n"
+    assert capsys.readouterr().err == "error: away; looking again every 0.01 s\n"
+
+
+def test_an_adaptation_that_fails_is_tried_again_after_the_cooldown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise KeyboardInterrupt
+
+    set_adapt(monkeypatch, watch, cooldown_s=100)
+    monkeypatch.setattr(watch, "is_due", lambda _url: True)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(returncode=1))
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # of the tests' own process
+    with pytest.raises(KeyboardInterrupt):
+        watch.watch(URL, 1)
+    assert slept == [100, 1]
 
 
 def test_the_scheduled_watch_looks_at_the_server_that_it_is_told(
