@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from serve.http.bodies import SMALL_BYTES, Budget
 from serve.http.parser import Parser
 
-MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
+MAX_HEAD_BYTES = 64 * 2**10  # of all requests that wait for a response, or of the trailers
 MAX_HEADERS = 100
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
 MAX_CONNECTIONS = 400  # per process
@@ -93,13 +93,19 @@ class Connection(HttpToolsProtocol):
         self._timer = self.loop.call_later(max(left, 1), self._end_if_slow)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, unless the connection is about to end."""
-        if self._refused:
-            return
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._refuse_head()
+        """Parse what has arrived, unless the connection is about to end.
+
+        It is parsed in small pieces: how much of a head follows another head in the same piece is
+        not known, so that it is not counted.
+        """
+        for start in range(0, len(data), SMALL_BYTES):
+            if self._refused:
+                return
+            piece = data[start : start + SMALL_BYTES]
+            self._head_bytes += len(piece)
+            super().data_received(piece)
+            if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+                self._refuse_head()
         if self._head_bytes + self._heads > SMALL_BYTES:
             self._hold()
 
@@ -120,8 +126,7 @@ class Connection(HttpToolsProtocol):
         if not 0 < head_bytes <= SMALL_BYTES:  # it came with a body, or after another request
             sizes = [len(name) + len(value) for name, value in self.headers]
             head_bytes = sum(sizes, len(self.url))
-            large |= head_bytes > MAX_HEAD_BYTES
-        if large:
+        if large or self._heads + head_bytes > MAX_HEAD_BYTES:
             self._refuse_head()
         elif len(self.pipeline) >= MAX_AHEAD:
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
@@ -149,6 +154,9 @@ class Connection(HttpToolsProtocol):
             return
         if not self.pipeline:
             self._heads = 0
+            if self.scope is self.cycle.scope:
+                self._forget_head()
+            self.cycle.scope = None  # type: ignore[assignment]
             if self._held:
                 self._hold()
         self.flow.resume_reading()
@@ -171,6 +179,9 @@ class Connection(HttpToolsProtocol):
         """Refuse what cannot be parsed, which includes what exceeds a limit."""
         self._refuse(400, msg)
 
+    def _forget_head(self) -> None:
+        self.headers, self.scope = [], None  # type: ignore[assignment]
+
     def _refuse_head(self) -> None:
         limits = f"{MAX_HEAD_BYTES} bytes or {MAX_HEADERS} lines"
         self._refuse(431, f"the headers exceed {limits}: send less")
@@ -179,6 +190,7 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
+        self._forget_head()
         last: RequestResponseCycle | None = self.cycle
         if last is not None and not last.more_body and not last.response_complete:
             last.keep_alive = False  # respond to the earlier requests, then end

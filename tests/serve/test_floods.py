@@ -44,6 +44,12 @@ FLOODS = {  # connections, what each sends first, and what it then repeats
         b"",
         http_request("GET", "/openapi.json", a="b" * 60_000) * 4,
     ),
+    "requests with half-sent headers of 390 clients": (
+        390,
+        http_request("GET", "/v2") + GET + b"a: " + b"b" * 250_000,
+        b"",
+    ),
+    "answered long headers of 390 clients": (390, http_request("GET", "/v2", a="b" * 60_000), b""),
     "half-sent headers of 1000 clients": (1000, GET + b"a: " + b"b" * 60_000, b""),
     "half-sent bodies of 100 clients": (
         100,
