@@ -7,6 +7,7 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 4 * 2**20  # also once it is decompressed
 MAX_WAITING_BYTES = 20 * 2**20  # per process, which grows by less than 64 MiB
+TOO_MUCH = "too much is waiting: try again in a second"
 SMALL_BYTES = 16 * 2**10  # of a connection, which are always allowed
 
 
@@ -19,10 +20,11 @@ class Budget:
     def __init__(self) -> None:
         self.left = MAX_WAITING_BYTES
 
-    def check(self, size: int) -> None:
-        """Raise HTTPException (503) unless so many bytes are left or it is small."""
-        if size > SMALL_BYTES and size > self.left:
-            raise HTTPException(503, "too much is waiting: try again in a second")
+    def check(self, size: int, taken: int = 0) -> None:
+        """Raise HTTPException (503) unless so many bytes are left or, with those that were taken
+        for the same, it is small."""
+        if size + taken > SMALL_BYTES and size > self.left:
+            raise HTTPException(503, TOO_MUCH)
 
 
 async def read(receive: Receive, budget: Budget, limit: int = MAX_BODY_BYTES) -> bytes:
@@ -44,7 +46,7 @@ async def read(receive: Receive, budget: Budget, limit: int = MAX_BODY_BYTES) ->
                 raise HTTPException(413, f"the body exceeds {limit} bytes: send less")
             if not message["more_body"]:  # even if others send too much
                 return b"".join([*pieces, piece])
-            budget.check(len(piece))
+            budget.check(len(piece), taken=size)
             pieces.append(piece)
             size += len(piece)
             budget.left -= len(piece)

@@ -6,7 +6,7 @@ and waits forever for a client that stops halfway.
 
 import asyncio
 import json
-from collections.abc import Sized
+from collections.abc import Callable
 from http import HTTPStatus
 
 from uvicorn.config import Config
@@ -14,26 +14,27 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from serve.http.bodies import SMALL_BYTES, Budget
+from serve.http.bodies import SMALL_BYTES, TOO_MUCH, Budget
 from serve.http.parser import Parser
 
-MAX_HEAD_BYTES = 64 * 2**10  # of all requests that wait for a response, or of the trailers
+MAX_HEAD_BYTES = 64 * 2**10  # the request line with the headers, or the trailers
 MAX_HEADERS = 100
+HEADER_BYTES = 200  # of memory for a header, besides its characters
 MAX_AHEAD = 16  # requests that wait for the response to an earlier one of their connection
 MAX_CONNECTIONS = 400  # per process
 CLIENT_S = 10.0  # for a client to send the next request's head, a body, or to read a response
 
 
 class Flow(FlowControl):
-    """Flow control that does not read more while parsed requests wait for their turn."""
+    """Flow control that reads more only once `parse` returns that all is parsed."""
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    def __init__(self, transport: asyncio.Transport, parse: Callable[[], bool]) -> None:
         super().__init__(transport)
-        self._waiting = waiting
+        self._parse = parse
 
     def resume_reading(self) -> None:
-        """Read more, unless requests are waiting."""
-        if not self._waiting:
+        """Parse what has been read, and read more if the server needs it."""
+        if self._parse():
             super().resume_reading()
 
 
@@ -53,11 +54,12 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.parser = Parser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in uvicorn
-        self.headers = []
+        self._forget_head()
         self._budget = budget
         self._held = 0  # bytes of the budget
+        self._received = b""  # and not parsed
         self._heads = 0  # bytes of the heads of requests without a response
-        self._head_bytes = 0  # received since the last head or piece of a body
+        self._head_bytes = 0  # parsed since the last head or piece of a body
         self._progress = self.loop.time()  # of the client: when it last let the server go on
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -65,7 +67,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a request, or refuse the connection if there are too many."""
         super().connection_made(transport)
-        self.flow = Flow(transport, self.pipeline)
+        self.flow = Flow(transport, self._parse)
         transport.set_write_buffer_limits(SMALL_BYTES)
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, f"more than {MAX_CONNECTIONS} connections: try again in a second")
@@ -76,6 +78,7 @@ class Connection(HttpToolsProtocol):
         """Drop the waiting requests: they and the connection refer to each other."""
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._received = b""
         self._budget.left += self._held
         if self._timer:
             self._timer.cancel()
@@ -93,31 +96,57 @@ class Connection(HttpToolsProtocol):
         self._timer = self.loop.call_later(max(left, 1), self._end_if_slow)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, unless the connection is about to end.
+        """Parse what is needed of what has arrived, unless the connection is about to end."""
+        if self._refused:
+            return
+        self._received += data
+        if not self._parse():
+            self.flow.pause_reading()
 
-        It is parsed in small pieces: how much of a head follows another head in the same piece is
-        not known, so that it is not counted.
+    def _parse(self) -> bool:
+        """Parse what was received until there is a request to answer or a piece of a body to take;
+        return whether all is parsed and no request waits.
+
+        The pieces are small, since what is parsed of them beyond that takes much more memory.
         """
-        for start in range(0, len(data), SMALL_BYTES):
-            if self._refused:
-                return
-            piece = data[start : start + SMALL_BYTES]
+        while self._received and self._needs_more():
+            piece, self._received = self._received[:SMALL_BYTES], self._received[SMALL_BYTES:]
             self._head_bytes += len(piece)
             super().data_received(piece)
             if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
                 self._refuse_head()
-        if self._head_bytes + self._heads > SMALL_BYTES:
+        if self._held or self._size() > SMALL_BYTES:
             self._hold()
+        return not self._received and not self.pipeline
+
+    def _needs_more(self) -> bool:
+        """Return whether no request can be answered before more is parsed."""
+        last: RequestResponseCycle | None = self.cycle
+        if last is None or last.response_complete:
+            return True
+        return last.more_body and not last.body and not self.pipeline
+
+    def _size(self) -> int:
+        """Return how many bytes of requests wait in this connection."""
+        last: RequestResponseCycle | None = self.cycle
+        body = len(last.body) if last is not None else 0
+        return len(self._received) + self._head_bytes + self._heads + body
 
     def _hold(self) -> None:
-        """Take from the budget what waits in this connection; end it if too much waits in all."""
-        held = self._head_bytes + self._heads
+        """Take from the budget what waits in this connection, and end it if too much waits in all:
+        with a 503 unless an earlier answer is still to come."""
+        held = self._size()
         if self.flow.write_paused:
             held += self.transport.get_write_buffer_size()
         self._budget.left += self._held - held
         self._held = held
         if held > SMALL_BYTES and self._budget.left < 0:
-            self.transport.abort()
+            if self.pipeline or self.flow.write_paused:
+                self._received = b""
+                self.pipeline.clear()
+                self.transport.abort()
+            else:
+                self._refuse(503, TOO_MUCH)
 
     def on_headers_complete(self) -> None:
         """Start the request, or end the connection if it exceeds a limit."""
@@ -126,13 +155,14 @@ class Connection(HttpToolsProtocol):
         if not 0 < head_bytes <= SMALL_BYTES:  # it came with a body, or after another request
             sizes = [len(name) + len(value) for name, value in self.headers]
             head_bytes = sum(sizes, len(self.url))
-        if large or self._heads + head_bytes > MAX_HEAD_BYTES:
+            large |= head_bytes > MAX_HEAD_BYTES
+        if large:
             self._refuse_head()
         elif len(self.pipeline) >= MAX_AHEAD:
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
-        self._heads += head_bytes
+        self._heads += head_bytes + HEADER_BYTES * len(self.headers)
         self._head_bytes = 0
         if not self.flow.write_paused:
             self._progress = self.loop.time()
@@ -152,16 +182,15 @@ class Connection(HttpToolsProtocol):
         self._progress = self.loop.time()
         if self.transport.is_closing():
             return
-        if not self.pipeline:
-            self._heads = 0
-            if self.scope is self.cycle.scope:
-                self._forget_head()
-            self.cycle.scope = None  # type: ignore[assignment]
-            if self._held:
-                self._hold()
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._heads = 0
+        last = self.cycle
+        if self.scope is last.scope:  # or another head has begun to arrive
+            self._forget_head()
+        last.scope, last.body = None, bytearray()  # type: ignore[assignment]
+        self.flow.resume_reading()
 
     def pause_writing(self) -> None:
         """Wait for the client to read the response."""
@@ -180,7 +209,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(400, msg)
 
     def _forget_head(self) -> None:
-        self.headers, self.scope = [], None  # type: ignore[assignment]
+        self.url, self.headers, self.scope = b"", [], None  # type: ignore[assignment]
 
     def _refuse_head(self) -> None:
         limits = f"{MAX_HEAD_BYTES} bytes or {MAX_HEADERS} lines"
@@ -190,6 +219,7 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self._refused = True
+        self._received = b""
         self._forget_head()
         last: RequestResponseCycle | None = self.cycle
         if last is not None and not last.more_body and not last.response_complete:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -44,12 +45,28 @@ FLOODS = {  # connections, what each sends first, and what it then repeats
         b"",
         http_request("GET", "/openapi.json", a="b" * 60_000) * 4,
     ),
-    "requests with half-sent headers of 390 clients": (
+    "many short headers and unread answers of 390 clients": (
+        390,
+        b"",
+        (b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n" + b"a: b\r\n" * 98 + b"\r\n") * 20,
+    ),
+    "half-sent headers after a request of 390 clients": (
         390,
         http_request("GET", "/v2") + GET + b"a: " + b"b" * 250_000,
         b"",
     ),
-    "answered long headers of 390 clients": (390, http_request("GET", "/v2", a="b" * 60_000), b""),
+    "long headers of 390 clients": (390, http_request("GET", "/v2", a="b" * 60_000), b""),
+    "long paths of 390 clients": (390, http_request("GET", "/" + "a" * 60_000), b""),
+    "bodies that no route reads of 390 clients": (  # after one that lets the kernel accept more
+        390,
+        http_request("POST", INFER, bytes(2**21)),
+        http_request("GET", "/v2", Content_Length=str(2**22)) + bytes(240_000),
+    ),
+    "half-sent bodies after a request of 390 clients": (
+        390,
+        http_request("POST", INFER, bytes(2**21)),
+        raw_infer() + http_request("POST", INFER, Content_Length=str(2**22)) + bytes(240_000),
+    ),
     "half-sent headers of 1000 clients": (1000, GET + b"a: " + b"b" * 60_000, b""),
     "half-sent bodies of 100 clients": (
         100,
@@ -129,6 +146,25 @@ def test_large_answers_of_100_clients_that_never_read_cost_less_than_128_mb(
     assert growth < 128
 
 
+def read_response(responses: BinaryIO) -> None:
+    """Read a response, which must be 200, and nothing after it."""
+    assert responses.readline() == b"HTTP/1.1 200 OK\r\n"
+    lines = iter(responses.readline, b"\r\n")
+    headers = dict(line.split(b": ") for line in lines)
+    responses.read(int(headers[b"content-length"]))
+
+
+@pytest.mark.parametrize("ahead", [2, 8, 16])
+def test_a_client_may_always_be_some_requests_ahead(server: Server, ahead: int) -> None:
+    _, address = server
+    request = raw_infer().replace(b"\r\n", b"\r\nCookie: " + b"c" * 2000 + b"\r\n", 1)
+    with connect(address) as connection, connection.makefile("rb") as responses:
+        connection.sendall(request * ahead)
+        for _ in range(300):
+            read_response(responses)
+            connection.sendall(request)
+
+
 def test_headers_over_the_limit_are_431_however_they_arrive(server: Server) -> None:
     _, address = server
     for headers in (b"a: " + b"b" * 2**16, b"a: b\r\n" * 101):
@@ -205,10 +241,7 @@ def test_100000_requests_and_50000_connections_leave_memory_flat(
             for at_once in [1, 9] * (count // 10):
                 connection.sendall(request * at_once)
                 for _ in range(at_once):
-                    assert responses.readline() == b"HTTP/1.1 200 OK\r\n"
-                    lines = iter(responses.readline, b"\r\n")
-                    headers = dict(line.split(b": ") for line in lines)
-                    responses.read(int(headers[b"content-length"]))
+                    read_response(responses)
 
     def connections(count: int) -> None:
         for number in range(count):  # from several addresses, for want of ports
