@@ -226,7 +226,7 @@ def test_two_workers_count_an_alarm_for_each_corruption_and_none_for_test_images
 ) -> None:
     dataset, path = load_dataset(), tmp_path / "model.onnx"
     network = initial_network("batchnorm_mlp", 0)
-    params = Recipe(epochs=1, batch_size=64, lr=0.1, seed=0, device="cpu")
+    params = Recipe(epochs=3, batch_size=64, lr=0.01, seed=0, device="cpu")
     assert list(train(network, dataset, params))
     metadata = held_out_reference(network.eval(), dataset.test_images[HELD_OUT])
     path.write_bytes(to_onnx(network, "batchnorm_mlp", metadata).SerializeToString())
