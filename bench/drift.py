@@ -56,10 +56,10 @@ def standardized_units(network: nn.Module, images: np.ndarray) -> np.ndarray | N
 
 
 def first_alarm(ranks: np.ndarray) -> int | None:
-    """Return after how many rows the server's alarm rings first."""
+    """Return after how many rows the server's alarm rings first; ranks: (kinds, N)."""
     alarm = Alarm()
-    ends = range(ROWS, len(ranks) + 1, ROWS)
-    return next((end for end in ends if alarm.add(ranks[end - ROWS : end])), None)
+    ends = range(ROWS, ranks.shape[1] + 1, ROWS)
+    return next((end for end in ends if alarm.add(ranks[:, end - ROWS : end])), None)
 
 
 def first_window(units: np.ndarray) -> int | None:
@@ -102,16 +102,15 @@ def main() -> None:
         ours, peers = [], []
         for _ in range(arguments.streams):
             stream = random.integers(0, len(images), rows)
-            ours.append(first_alarm(ranks[stream]))
+            ours.append(first_alarm(ranks[:, stream]))
             if units is not None:
                 peers.append(first_window(units[stream[:CORRUPTED]]))
         peer = summary(peers, CORRUPTED) if peers else ""
         print(f"| {name} | {accuracy:.1%} | {summary(ours, rows)} | {peer} |", flush=True)
         if name == "test images":
             alarms = Alarm().add(ranks)
-            print(
-                f"| {name}, in their order | {accuracy:.1%} | {alarms} alarms in {len(ranks):,} | |"
-            )
+            seen = f"{alarms} alarms in {len(images):,}"
+            print(f"| {name}, in their order | {accuracy:.1%} | {seen} | |")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
 Each row of outputs has two scores: its margin, the highest output minus the second highest, shows
 how sure the model is; its nearness, minus the squared Mahalanobis distance from the mean of the
-held-out images of the same predicted class, how usual the outputs are. The row's rank is the
-fraction of these held-out images that have a lower score, averaged over both scores. So another
-mix of predicted classes changes no rank, and while rows are like the held-out images, ranks
-average 0.5.
+held-out images of the same predicted class, how usual the outputs are. The row's rank by a score
+is the fraction of these held-out images that have a lower one. So another mix of predicted classes
+changes no rank, and while rows are like the held-out images, ranks average 0.5.
 
-The alarm bets against that, on both sides. A stake of s multiplies its capital by
-1 + s (rank - 0.5) - |s| TOLERANCE, and each row brings 1 of new capital.
-At a mean capital of THRESHOLD the alarm rings and starts again. As long as the expected rank of
-each row, given the rows before it, is 0.5 ± TOLERANCE, no bet is expected to gain. So among n rows
+The alarm bets against that, on both sides: on the mean rank by both scores and, since outputs may
+look more usual as the model becomes less sure, on the rank by the margin alone. A stake of s
+multiplies its capital by 1 + s (rank - 0.5) - |s| TOLERANCE, and each row brings 1 of new capital.
+At a mean capital of THRESHOLD the alarm rings and starts again. As long as the expected ranks of
+each row, given the rows before it, are 0.5 ± TOLERANCE, no bet is expected to gain. So among n rows
 at most n / THRESHOLD false alarms are to be expected, however often the alarm starts again.
 
 Source: Shin, Ramdas and Rinaldo, "E-detectors: A Nonparametric Framework for Sequential Change
@@ -75,7 +75,8 @@ class Reference:
         self._halves = ((np.arange(2 * levels + 1) - 1) / (levels - 1) / 4).clip(0, 0.5)
 
     def ranks(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the ranks (N,) of rows (N, classes), 0 for a row that is not finite."""
+        """Return the ranks (2, N) of rows (N, classes) by both scores and by the margin alone, 0
+        for a row that is not finite."""
         outputs = outputs.astype(np.float64)
         labels = outputs.argmax(axis=1)
         found = scores(outputs, labels, self._means, self._whitenings)
@@ -83,7 +84,7 @@ class Reference:
         exceeded = ends - self._starts.take(labels, axis=1)
         # A score that is beyond all quantiles of its class may be among those of another one.
         margin, nearness = self._halves.take(exceeded, mode="clip")
-        return (margin + nearness) * np.isfinite(found[1])
+        return np.array([margin + nearness, 2 * margin]) * np.isfinite(found[1])
 
 
 def read_reference(
@@ -120,38 +121,38 @@ def read_reference(
 
 
 class Alarm:
-    """Rings when the mean of ranks leaves 0.5 ± TOLERANCE."""
+    """Rings when the mean of ranks of any kind leaves 0.5 ± TOLERANCE."""
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
-        self._capital = np.zeros_like(STAKES)
+        self._capital = np.zeros(1)
         self._factors = 1 - STAKES / 2 - np.abs(STAKES) * TOLERANCE  # at a rank of 0
-        self._mean = np.full(len(STAKES), 1 / len(STAKES))
 
     def add(self, ranks: np.ndarray) -> int:
-        """Return how often the alarm rings over these ranks (N,)."""
+        """Return how often the alarm rings over these ranks (kinds, N)."""
         rung = 0
-        while len(ranks):
-            # Of few rows, so that no product becomes 0; (stakes, rows).
-            factors = self._factors + STAKES * ranks[:ROWS]
-            products = factors.cumprod(axis=1)
-            capital = products * (self._capital + (factors / products).cumsum(axis=1))
-            over = self._mean @ capital >= self._threshold
+        while ranks.size:
+            # Of few rows, so that no product becomes 0; (kinds, stakes, rows).
+            factors = self._factors + STAKES * ranks[:, None, :ROWS]
+            products = factors.cumprod(axis=2)
+            capital = products * (self._capital + (factors / products).cumsum(axis=2))
+            over = capital.mean(axis=(0, 1)) >= self._threshold
             first = over.argmax()  # 0 if none is over
             if over[first]:
                 rung += 1
-                self._capital = np.zeros_like(STAKES)
-                ranks = ranks[first + 1 :]
+                self._capital = np.zeros(1)
+                ranks = ranks[:, first + 1 :]
             else:
-                self._capital = capital[:, -1:]
-                ranks = ranks[ROWS:]
+                self._capital = capital[:, :, -1:]
+                ranks = ranks[:, ROWS:]
         return rung
 
 
 class Drift:
     """Watches the rows of a model.
 
-    alarms: over the rows that were ranked last. rank: the mean of the last `WINDOW` rows.
+    alarms: over the rows that were ranked last. rank: the mean of the last `WINDOW` rows' ranks, of
+    the kind whose mean is farther from 0.5.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -159,7 +160,7 @@ class Drift:
         self.rank = float("nan")  # before the first `ROWS`
         self._reference = reference
         self._alarm = Alarm()
-        self._last = np.empty(0)
+        self._last = np.empty((2, 0))
         self._waiting: list[np.ndarray] = []
         self._rows = 0
 
@@ -174,6 +175,7 @@ class Drift:
         waiting, self._waiting, self._rows = self._waiting, [], 0
         ranks = self._reference.ranks(np.concatenate(waiting))
         self.alarms = self._alarm.add(ranks)
-        self._last = np.concatenate([self._last, ranks])[-WINDOW:]
-        self.rank = float(self._last.mean()) if len(self._last) else self.rank
+        self._last = np.concatenate([self._last, ranks], axis=1)[:, -WINDOW:]
+        if self._last.size:
+            self.rank = float(max(self._last.mean(axis=1), key=lambda mean: abs(mean - 0.5)))
         return True
