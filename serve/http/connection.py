@@ -6,6 +6,7 @@ and waits forever for a client that stops halfway.
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -58,7 +59,7 @@ class Connection(HttpToolsProtocol):
         self._budget = budget
         self._held = 0  # bytes of the budget
         self._received = b""  # and not parsed
-        self._heads = 0  # bytes of the heads of requests without a response
+        self._heads: deque[int] = deque()  # bytes of the head of each request without a response
         self._head_bytes = 0  # parsed since the last head or piece of a body
         self._progress = self.loop.time()  # of the client: when it last let the server go on
         self._refused = False
@@ -80,6 +81,7 @@ class Connection(HttpToolsProtocol):
         self.pipeline.clear()
         self._received = b""
         self._budget.left += self._held
+        self._held = 0
         if self._timer:
             self._timer.cancel()
 
@@ -127,14 +129,14 @@ class Connection(HttpToolsProtocol):
         return last.more_body and not last.body and not self.pipeline
 
     def _size(self) -> int:
-        """Return how many bytes of requests wait in this connection."""
-        last: RequestResponseCycle | None = self.cycle
-        body = len(last.body) if last is not None else 0
-        return len(self._received) + self._head_bytes + self._heads + body
+        """Return how many bytes of requests wait in this connection, but for a piece of a body."""
+        return len(self._received) + self._head_bytes + sum(self._heads)
 
     def _hold(self) -> None:
         """Take from the budget what waits in this connection, and end it if too much waits in all:
         with a 503 unless an earlier answer is still to come."""
+        if self.transport.is_closing():  # and `connection_lost` gives back what was taken
+            return
         held = self._size()
         if self.flow.write_paused:
             held += self.transport.get_write_buffer_size()
@@ -150,23 +152,20 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request, or end the connection if it exceeds a limit."""
-        large = len(self.headers) > MAX_HEADERS
-        head_bytes = self._head_bytes
-        if not 0 < head_bytes <= SMALL_BYTES:  # it came with a body, or after another request
-            sizes = [len(name) + len(value) for name, value in self.headers]
-            head_bytes = sum(sizes, len(self.url))
-            large |= head_bytes > MAX_HEAD_BYTES
-        if large:
+        size = sum((len(name) + len(value) for name, value in self.headers), len(self.url))
+        if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse_head()
         elif len(self.pipeline) >= MAX_AHEAD:
             self._refuse(400, f"more than {MAX_AHEAD} requests ahead of their responses")
         if self._refused:
             raise ConnectionAbortedError  # makes the parser stop
-        self._heads += head_bytes + HEADER_BYTES * len(self.headers)
         self._head_bytes = 0
         if not self.flow.write_paused:
             self._progress = self.loop.time()
+        last = self.cycle
         super().on_headers_complete()
+        if self.cycle is not last:  # or `Parser` parses the head again
+            self._heads.append(size + HEADER_BYTES * len(self.headers))
 
     def _should_upgrade(self) -> bool:
         """Return whether uvicorn must drop the current head, which `Parser` parses again."""
@@ -182,10 +181,10 @@ class Connection(HttpToolsProtocol):
         self._progress = self.loop.time()
         if self.transport.is_closing():
             return
+        self._heads.popleft()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._heads = 0
         last = self.cycle
         if self.scope is last.scope:  # or another head has begun to arrive
             self._forget_head()
@@ -227,6 +226,7 @@ class Connection(HttpToolsProtocol):
             return
         body = json.dumps({"error": message}).encode()
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\n"
+        head += "retry-after: 1\r\n" * (status == 503)
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
         self.transport.close()

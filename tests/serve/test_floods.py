@@ -1,5 +1,6 @@
 """Clients that send too much, too slowly or for too long cost little memory, and harm nobody."""
 
+import asyncio
 import socket
 import subprocess
 import time
@@ -7,10 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
+from serve.http.bodies import MAX_WAITING_BYTES, Budget
+from serve.http.connection import Connection
 from tests.serve.load import Served, load
 from tests.serve.other_models import request, write
 from tests.serve.process import (
@@ -163,6 +170,36 @@ def test_a_client_may_always_be_some_requests_ahead(server: Server, ahead: int) 
         for _ in range(300):
             read_response(responses)
             connection.sendall(request)
+
+
+def test_a_client_may_always_be_amid_the_next_request(server: Server) -> None:
+    _, address = server
+    lines = b"".join(b"a%d: b\r\n" % number for number in range(90))
+    request = raw_infer().replace(b"\r\n", b"\r\n" + lines, 1)
+    with connect(address) as connection, connection.makefile("rb") as responses:
+        connection.sendall(request[:-1])
+        for _ in range(2000):
+            connection.sendall(request[-1:] + request[:-1])
+            read_response(responses)
+
+
+def test_what_a_connection_takes_of_the_budget_is_given_back_once() -> None:
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def left() -> tuple[int, int]:
+        budget, transport = Budget(), MagicMock(**{"is_closing.return_value": False})
+        connection = Connection(budget, Config(app, log_config=None), ServerState(), {})
+        connection.connection_made(transport)
+        connection.data_received(raw_infer() + http_request("POST", INFER, bytes(60_000)))
+        taken = budget.left
+        transport.is_closing.return_value = True
+        connection.connection_lost(None)
+        connection.flow.resume_reading()  # as the app may do before it notices
+        return taken, budget.left
+
+    taken, at_last = asyncio.run(left())
+    assert taken < at_last == MAX_WAITING_BYTES
 
 
 def test_headers_over_the_limit_are_431_however_they_arrive(server: Server) -> None:
