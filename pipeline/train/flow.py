@@ -45,7 +45,7 @@ def train_network(key: str, trainers: Trainers, report: Report) -> State:
         print(f"{NETWORKS[key].title} is already trained: its training is taken as it is")
         report(finished.record, finished.history[-1])
         return Completed(data=finished)
-    with trainers.free:
+    with trainers.place(key):
         return follow(key, trainers, report)
 
 

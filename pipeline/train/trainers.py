@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Semaphore
 from typing import Any
 
@@ -22,8 +24,8 @@ Trainer = tuple[subprocess.Popen[str], Record]
 class Trainers:
     """The trainers: of each network, the process that trains it and the record of its execution.
 
-    finished: the networks whose training an earlier run of the stage has kept. free: of as many
-    places as trainers run at a time. interrupted: whether no more are to start.
+    finished: the networks whose training an earlier run of the stage has kept. interrupted: whether
+    no more are to start.
     """
 
     def __init__(self, provenance: Provenance) -> None:
@@ -32,14 +34,25 @@ class Trainers:
         found = {key: find_finished(key, provenance) for key in NETWORKS}
         self.finished: dict[str, Finished] = {key: its for key, its in found.items() if its}
         places = at_a_time(max(self.params(key).get("threads", 1) for key in NETWORKS))
-        self.free = Semaphore(places)
         self.interrupted = False
         waiting = [key for key in NETWORKS if key not in self.finished]
         self._new = {key: self._start(key) for key in waiting[:places]}
+        self._free = Semaphore(places - len(self._new))
 
     def params(self, key: str) -> dict[str, Any]:
         """Return the parameters with which a network is trained."""
         return own_params(key, self._provenance.params)
+
+    @contextmanager
+    def place(self, key: str) -> Iterator[None]:
+        """Wait for one of the places for trainers that run at a time, unless the network's trainer
+        has had one from the start; free it at the end of the block."""
+        if key not in self._new:
+            self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
 
     def take(self, key: str) -> Trainer | None:
         """Return a network's trainer; if it has none or has been taken before, start another, or

@@ -151,8 +151,8 @@ class Alarm:
 class Drift:
     """Watches the rows of a model.
 
-    alarms: over the rows that were ranked last. rank: the mean of the last `WINDOW` rows' ranks, of
-    the kind whose mean is farther from 0.5.
+    alarms: over the rows that were ranked last. rank: the mean by both scores of the last `WINDOW`
+    rows.
     """
 
     def __init__(self, reference: Reference) -> None:
@@ -160,7 +160,7 @@ class Drift:
         self.rank = float("nan")  # before the first `ROWS`
         self._reference = reference
         self._alarm = Alarm()
-        self._last = np.empty((2, 0))
+        self._last = np.empty(0)
         self._waiting: list[np.ndarray] = []
         self._rows = 0
 
@@ -175,7 +175,6 @@ class Drift:
         waiting, self._waiting, self._rows = self._waiting, [], 0
         ranks = self._reference.ranks(np.concatenate(waiting))
         self.alarms = self._alarm.add(ranks)
-        self._last = np.concatenate([self._last, ranks], axis=1)[:, -WINDOW:]
-        if self._last.size:
-            self.rank = float(max(self._last.mean(axis=1), key=lambda mean: abs(mean - 0.5)))
+        self._last = np.concatenate([self._last, ranks[0]])[-WINDOW:]
+        self.rank = float(self._last.mean()) if len(self._last) else self.rank
         return True

@@ -53,9 +53,9 @@ function describeDrift(name, metrics) {
   const rank = value("inference_drift_rank");
   if (isNaN(rank)) return `after ${ROWS} images`;
   const alarm = value("inference_drift_alarm_timestamp_seconds");
-  if (isNaN(alarm) || Math.abs(rank - 0.5) <= TOLERANCE) return "like the test images";
+  if (isNaN(alarm)) return "like the test images";
   const time = new Date(1000 * alarm).toLocaleTimeString([], { timeStyle: "short" });
-  return `unlike the test images, last alarm at ${time}`;
+  return `${Math.abs(rank - 0.5) > TOLERANCE ? "un" : ""}like the test images, last alarm at ${time}`;
 }
 
 // Return whether any of the networks' samples has the image of a request, and now its label.
